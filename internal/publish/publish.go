@@ -1,0 +1,49 @@
+// Package publish is the order of things: plan, build, check, push, register, verify, report. It knows neither a CI
+// host nor a flag, and neither a registry's nor Airbyte's wire format: it declares what it needs of them here.
+package publish
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/airbyte-publish/airbyte-publish/internal/connector"
+	"github.com/airbyte-publish/airbyte-publish/internal/image"
+)
+
+// Builder turns a connector into an image.
+type Builder interface {
+	// Build makes or takes c's image. It calls check with it once, before anything leaves this machine; when check
+	// returns an error, Build returns that error as it is and nothing has been exported.
+	Build(ctx context.Context, c connector.Connector, log connector.Log, check func(context.Context, connector.Candidate) error) (image.Artifact, error)
+}
+
+// Registry is where images are pushed to.
+type Registry interface {
+	// CheckPush proves the right to push to the repository by opening an upload and cancelling it.
+	CheckPush(ctx context.Context, repository image.Repository) error
+	// Digest is the digest that the repository's tag points to, or "" when there is no such tag.
+	Digest(ctx context.Context, repository image.Repository, tag string) (string, error)
+	// Push uploads the artifact's blobs and its manifest by digest, without a tag.
+	Push(ctx context.Context, repository image.Repository, a image.Artifact, log connector.Log) error
+	// Tag points the tag to the artifact, which the repository already holds, and reads it back.
+	Tag(ctx context.Context, repository image.Repository, tag string, a image.Artifact) error
+}
+
+// Workspaces finds the workspaces of an Airbyte instance.
+type Workspaces interface {
+	// Workspaces returns those with the ids; with no ids, the only one that the instance lists.
+	Workspaces(ctx context.Context, ids []string) ([]connector.Workspace, error)
+}
+
+// Definitions are an Airbyte instance's connector definitions.
+type Definitions interface {
+	// List returns the definitions of a workspace, each once.
+	List(ctx context.Context, workspaceID string, t connector.Type) ([]connector.Definition, error)
+	// Check tells, without writing, whether this instance can carry out the change.
+	Check(ctx context.Context, c connector.Change) error
+	// Apply creates or updates the definition, and returns it as the instance lists it afterwards. It never creates
+	// twice: when the outcome of a create is uncertain it lists until the definition is there or the time is up.
+	Apply(ctx context.Context, c connector.Change, log connector.Log) (connector.Definition, error)
+	// Spec is the connector specification's connectionSpecification that the instance stores for the definition.
+	Spec(ctx context.Context, workspaceID string, t connector.Type, definitionID string) (json.RawMessage, error)
+}

@@ -1,6 +1,9 @@
 package connector
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"slices"
+)
 
 // Metadata is what is read of a connector's metadata.yaml. Fields that are not here are never an error.
 type Metadata struct {
@@ -15,4 +18,10 @@ type Metadata struct {
 	// BaseImage is connectorBuildOptions.baseImage: a reference, usually with a digest.
 	BaseImage            string
 	ResourceRequirements json.RawMessage
+}
+
+// ManifestOnly tells whether the metadata says that the connector is a manifest.yaml on Airbyte's declarative base
+// image and nothing to compile: it carries the tag "language:manifest-only". Without metadata it is false.
+func ManifestOnly(m *Metadata) bool {
+	return m != nil && slices.Contains(m.Tags, "language:manifest-only")
 }

@@ -28,6 +28,7 @@ const (
 	LabelsDisagree        Code = "AP206"
 	CredentialFile        Code = "AP207"
 	WrongConfigPlatform   Code = "AP208"
+	BadEntrypoint         Code = "AP209"
 	SpecFailed            Code = "AP210"
 	SpecTimeout           Code = "AP211"
 	NoSpec                Code = "AP212"
@@ -122,6 +123,7 @@ var Titles = map[Code]string{
 	LabelsDisagree:        "the io.airbyte labels disagree with what is published",
 	CredentialFile:        "a credential file lies in the connector's folder",
 	WrongConfigPlatform:   "the image's index and config name different platforms",
+	BadEntrypoint:         "AIRBYTE_ENTRYPOINT is not one command",
 	SpecFailed:            "the connector's spec crashed",
 	SpecTimeout:           "the connector's spec took too long",
 	NoSpec:                "the connector printed no SPEC message",

@@ -19,6 +19,7 @@ const (
 	BadTag            Code = "AP111"
 	UnreadableFile    Code = "AP112"
 	SameImageTwice    Code = "AP113"
+	PlainCredentials  Code = "AP114"
 
 	NoEntrypoint          Code = "AP201"
 	RelativeEntrypoint    Code = "AP202"
@@ -114,6 +115,7 @@ var Titles = map[Code]string{
 	BadTag:            "the image tag is not legal",
 	UnreadableFile:    "a file named by an input can't be read",
 	SameImageTwice:    "two connectors would publish the same image",
+	PlainCredentials:  "credentials would go over plain http",
 
 	NoEntrypoint:          "AIRBYTE_ENTRYPOINT is not set",
 	RelativeEntrypoint:    "AIRBYTE_ENTRYPOINT is not absolute",

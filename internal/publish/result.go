@@ -66,7 +66,7 @@ func (r Result) Err() error {
 			}
 			return
 		}
-		if reflect.TypeOf(err).Comparable() {
+		if reflect.ValueOf(err).Comparable() {
 			if seen[err] {
 				return
 			}

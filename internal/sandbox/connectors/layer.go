@@ -3,6 +3,7 @@ package connectors
 import (
 	"archive/tar"
 	"bytes"
+	"context"
 	"io"
 	"time"
 
@@ -58,8 +59,26 @@ func layer(mediaType types.MediaType, entries ...entry) (v1.Layer, error) {
 // memo keeps the layers that this process has made, because a test binary asks for the same ones many times. What is
 // kept under a key never depends on who asked first, so sharing it can't be noticed except by the time it takes.
 type memo struct {
-	turn   chan struct{} // held while layers is used; a channel, so that waiting ends with the context
-	layers map[string]v1.Layer
+	turn chan struct{} // held while kept is used; a channel, so that waiting ends with the context
+	kept map[string]v1.Layer
 }
 
-func newMemo() *memo { return &memo{turn: make(chan struct{}, 1), layers: map[string]v1.Layer{}} }
+var layers = memo{turn: make(chan struct{}, 1), kept: map[string]v1.Layer{}}
+
+// get returns the layer of that key and makes it where there is none yet. A failure is not kept.
+func (m memo) get(ctx context.Context, key string, build func() (v1.Layer, error)) (v1.Layer, error) {
+	select {
+	case m.turn <- struct{}{}:
+		defer func() { <-m.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	if l := m.kept[key]; l != nil {
+		return l, nil
+	}
+	l, err := build()
+	if err == nil {
+		m.kept[key] = l
+	}
+	return l, err
+}

@@ -129,12 +129,14 @@ func compileSchema(schema any) []Finding {
 		return nil
 	}
 	var elsewhere *jsonschema.LoadURLError
-	var invalid *jsonschema.ValidationError
+	var invalid *jsonschema.SchemaValidationError
 	switch {
 	case errors.As(err, &elsewhere):
 		return []Finding{badSchema(Error, fmt.Sprintf("it refers to %q, which is not part of it and is not loaded", elsewhere.URL))}
 	case errors.As(err, &invalid):
-		return schemaViolations(invalid)
+		if violation, ok := invalid.Err.(*jsonschema.ValidationError); ok {
+			return schemaViolations(violation)
+		}
 	}
 	return []Finding{badSchema(Error, strings.ReplaceAll(err.Error(), name, ""))}
 }
@@ -164,25 +166,40 @@ var annotations = []string{"examples", "title", "description", "$comment", "read
 // maxViolations is how many of a schema's mistakes are told.
 const maxViolations = 5
 
+// schemaViolations tells what breaks the draft's own schema, one finding per place.
 func schemaViolations(e *jsonschema.ValidationError) []Finding {
 	printer := textmessage.NewPrinter(language.English)
-	var found []Finding
+	places := map[string]Finding{}
 	var walk func(e *jsonschema.ValidationError)
 	walk = func(e *jsonschema.ValidationError) {
 		for _, cause := range e.Causes {
 			walk(cause)
 		}
-		if len(e.Causes) > 0 || len(found) == maxViolations {
+		place := "/" + strings.Join(e.InstanceLocation, "/")
+		if _, told := places[place]; told || len(e.Causes) > 0 {
 			return
 		}
 		severity := Error
-		if n := len(e.InstanceLocation); n > 0 && slices.Contains(annotations, e.InstanceLocation[n-1]) {
+		if annotates(e.InstanceLocation) {
 			severity = Warning
 		}
-		found = append(found, badSchema(severity, "at /"+strings.Join(e.InstanceLocation, "/")+": "+e.ErrorKind.LocalizedString(printer)))
+		places[place] = badSchema(severity, "at "+place+": "+e.ErrorKind.LocalizedString(printer))
 	}
 	walk(e)
-	return found
+	var found []Finding
+	for _, place := range slices.Sorted(maps.Keys(places)) {
+		found = append(found, places[place])
+	}
+	// Errors first, so that what stops a publish is never cut off.
+	slices.SortStableFunc(found, func(a, b Finding) int { return strings.Compare(string(a.Severity), string(b.Severity)) })
+	return found[:min(len(found), maxViolations)]
+}
+
+// annotates tells whether the place in a schema is a keyword that only describes, and no property of that name.
+func annotates(place []string) bool {
+	n := len(place)
+	return n > 0 && slices.Contains(annotations, place[n-1]) &&
+		(n == 1 || !slices.Contains([]string{"properties", "patternProperties", "definitions", "$defs"}, place[n-2]))
 }
 
 // maxSecrets is how many property names are told.

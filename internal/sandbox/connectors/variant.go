@@ -28,7 +28,7 @@ const (
 
 	// Crash writes to standard error and exits with 3.
 	Crash = "crash"
-	// Hang logs a line and never ends, whatever asks it to.
+	// Hang logs a line, another one for each signal that asks it to end, and never ends.
 	Hang = "hang"
 	// NoSpec logs a line and exits with 0.
 	NoSpec = "no-spec"

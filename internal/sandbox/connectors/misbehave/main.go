@@ -39,12 +39,7 @@ func run(getenv func(string) string, environ []string, stdout, stderr io.Writer)
 		fmt.Fprintln(stderr, "Traceback: the module that this connector needs is not installed")
 		return 3
 	case "hang":
-		// Whoever waits for this must end it by force.
-		signal.Ignore(os.Interrupt, syscall.SIGTERM)
-		log(stdout, "waiting for something that never comes")
-		for {
-			time.Sleep(time.Hour)
-		}
+		return hang(stdout)
 	case "no-spec":
 		log(stdout, "nothing to tell")
 		return 0
@@ -71,6 +66,17 @@ func run(getenv func(string) string, environ []string, stdout, stderr io.Writer)
 		fmt.Fprintf(stderr, "misbehave: no mode %q\n", mode)
 		return 1
 	}
+}
+
+// hang goes on whatever asks it to end; whoever waits for it must end it by force.
+func hang(w io.Writer) int {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	log(w, "waiting for something that never comes")
+	for s := range signals {
+		log(w, "not listening to "+s.String())
+	}
+	return 0
 }
 
 func log(w io.Writer, text string) {

@@ -137,8 +137,7 @@ func (r *reader) airbyteURL(required bool) *url.URL {
 		r.reject(fault.InvalidInput, input, "the value from "+v.from+" "+cause, remedy)
 		return nil
 	}
-	text := r.text(input)
-	if user := userInfo(text); user != "" {
+	if user := userInfo(v.text); user != "" {
 		_, password, _ := strings.Cut(user, ":")
 		r.secrets.add(password)
 		if plain, err := url.PathUnescape(password); err == nil {
@@ -146,10 +145,11 @@ func (r *reader) airbyteURL(required bool) *url.URL {
 		}
 		return bad("holds a user name or a password", "Give them by airbyte-username and airbyte-password, and the URL without.")
 	}
-	if !strings.Contains(text, "://") {
+	if !strings.Contains(v.text, "://") {
 		return bad("has no scheme", "Put https:// in front, or http:// if your Airbyte has no TLS.")
 	}
-	u, err := url.Parse(text)
+	// The parser refuses control characters as well.
+	u, err := url.Parse(v.text)
 	switch {
 	case err != nil || u.Hostname() == "":
 		return bad("is not a URL", "Give an address such as https://airbyte.example.com.")

@@ -51,6 +51,9 @@ func (r *reader) folders() []folder {
 		// A comma in an argument is part of a path.
 		paths = r.Args
 	}
+	if len(paths) == 0 {
+		r.reject(fault.MissingInput, "connectors", r.values["connectors"].String()+" names no folder", "Name one, or leave it unset for the working directory.")
+	}
 	var (
 		found []folder
 		seen  = map[string]bool{}

@@ -45,10 +45,13 @@ func (r *reader) gitTag(folders []folder) gitTag {
 	if len(folders) > 0 && !slices.ContainsFunc(folders, mayBe) {
 		var names []string
 		for _, f := range folders {
-			names = append(names, fmt.Sprintf("%q", f.known(r.text("image"))[0]))
+			for _, n := range f.known(r.text("image")) {
+				names = append(names, fmt.Sprintf("%q", n))
+			}
 		}
-		r.reject(fault.NoTag, "tag", fmt.Sprintf("the git tag %q is for a connector %q, and there is only %s",
-			fault.Bounded(ref), fault.Bounded(name), fault.Bounded(strings.Join(names, ", "))),
+		slices.Sort(names)
+		r.reject(fault.NoTag, "tag", fmt.Sprintf("the git tag %q is for a connector %q, and those there are go by the names %s",
+			fault.Bounded(ref), fault.Bounded(name), fault.Bounded(strings.Join(slices.Compact(names), ", "))),
 			"Correct connectors or the git tag, or set tag.")
 		return gitTag{wrong: true}
 	}
@@ -107,14 +110,16 @@ func (r *reader) tag(f folder, git gitTag, immutable bool) string {
 // extraTags may move, for Airbyte never hears of them.
 func (r *reader) extraTags(tag string) []string {
 	const input = "extra-tags"
-	tags := r.list(input)
-	for _, t := range tags {
+	var tags []string
+	for _, t := range r.list(input) {
 		if err := image.CheckTag(t); err != nil {
 			r.rephrase(chosen{t, fmt.Sprintf("input %q", input)}, err)
 		}
 		if t == tag {
 			r.reject(fault.ConflictingInputs, input, fmt.Sprintf("%q is the tag itself", t), "Leave it out of extra-tags.")
+			continue
 		}
+		tags = append(tags, t)
 	}
 	return tags
 }

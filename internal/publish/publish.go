@@ -39,8 +39,9 @@ type Workspaces interface {
 type Definitions interface {
 	// List returns the definitions of a workspace, each once.
 	List(ctx context.Context, workspaceID string, t connector.Type) ([]connector.Definition, error)
-	// Check tells, without writing, whether this instance can carry out the change.
-	Check(ctx context.Context, c connector.Change) error
+	// Check tells, without writing, whether this instance can carry out the change. What it returns is the change as
+	// the instance can carry it out: an instance that can't rename a definition leaves its name as it is.
+	Check(ctx context.Context, c connector.Change) (connector.Change, error)
 	// Apply creates or updates the definition, and returns it as the instance lists it afterwards. It never creates
 	// twice: when the outcome of a create is uncertain it lists until the definition is there or the time is up.
 	Apply(ctx context.Context, c connector.Change, log connector.Log) (connector.Definition, error)

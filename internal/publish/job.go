@@ -1,0 +1,371 @@
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/airbyte-publish/airbyte-publish/internal/connector"
+	"github.com/airbyte-publish/airbyte-publish/internal/fault"
+	"github.com/airbyte-publish/airbyte-publish/internal/image"
+)
+
+// job is one connector on its way through a run.
+type job struct {
+	*Publisher
+	connector connector.Connector
+	log       connector.Log
+	planning  bool
+
+	// held is the digest that the tag holds in the registry before the run, or "".
+	held string
+	// spec is what the image printed on this machine; nil when it was not run.
+	spec *connector.Spec
+	// findings are those of the image, shown in every row.
+	findings []connector.Finding
+}
+
+// target is what is to become of the connector in one workspace.
+type target struct {
+	workspace connector.Workspace
+	change    connector.Change
+	action    Action
+	row       *Row
+}
+
+// run returns at least one row. An error that stands for the whole connector is returned apart from the rows' own.
+func (j *job) run(ctx context.Context, workspaces func() ([]connector.Workspace, error)) ([]Row, error) {
+	rows, targets, err := j.plan(ctx, workspaces)
+	if err != nil {
+		return rows, err
+	}
+	artifact, err := j.build(ctx, targets)
+	if err != nil {
+		return rows, err
+	}
+	digest, err := artifact.Digest()
+	if err != nil {
+		return rows, fmt.Errorf("digest of %s: %w", j.connector.Reference(), err)
+	}
+	for i := range rows {
+		rows[i].Digest = digest
+	}
+	if err := j.push(ctx, artifact, digest, rows); err != nil {
+		return rows, err
+	}
+	for _, t := range targets {
+		t.row.Err = j.register(ctx, t)
+	}
+	return rows, nil
+}
+
+// plan reads the registry's and Airbyte's state. A workspace in which the connector can't be registered fails alone,
+// unless it is the only one: then nothing is worth building.
+func (j *job) plan(ctx context.Context, workspaces func() ([]connector.Workspace, error)) ([]Row, []target, error) {
+	end := j.log.Group("Plan")
+	defer end()
+	var (
+		registryErr, airbyteErr error
+		rows                    []Row
+		targets                 []target
+		wg                      sync.WaitGroup
+	)
+	wg.Go(func() { registryErr = j.readTag(ctx) })
+	wg.Go(func() { rows, targets, airbyteErr = j.readDefinitions(ctx, workspaces) })
+	wg.Wait()
+	err := errors.Join(registryErr, airbyteErr)
+	if err == nil && j.Register && len(targets) == 0 {
+		// Every row has its own error already.
+		return rows, nil, rowErrors(rows)
+	}
+	return rows, targets, err
+}
+
+func rowErrors(rows []Row) error { return Result{Rows: rows}.Err() }
+
+// readTag finds out what the tag holds, and proves the right to push where something may have to be pushed.
+func (j *job) readTag(ctx context.Context) error {
+	c := j.connector
+	held, err := j.Publisher.Registry.Digest(ctx, c.Repository, c.Tag)
+	if err != nil {
+		return err
+	}
+	j.held = held
+	if held != "" {
+		j.log.Info("%s exists and holds %s", c.Reference(), held)
+	} else {
+		j.log.Info("%s does not exist yet", c.Reference())
+	}
+	if held == "" || j.IfTagExists == Overwrite {
+		return j.Publisher.Registry.CheckPush(ctx, c.Repository)
+	}
+	return nil
+}
+
+func (j *job) readDefinitions(ctx context.Context, workspaces func() ([]connector.Workspace, error)) ([]Row, []target, error) {
+	if !j.Register {
+		return []Row{newRow(j.connector)}, nil, nil
+	}
+	found, err := workspaces()
+	if err != nil {
+		return []Row{newRow(j.connector)}, nil, err
+	}
+	rows := make([]Row, len(found))
+	var targets []target
+	for i, ws := range found {
+		rows[i] = newRow(j.connector)
+		rows[i].WorkspaceID, rows[i].WorkspaceName = ws.ID, ws.Name
+		t := target{workspace: ws, row: &rows[i]}
+		if rows[i].Err = j.decide(ctx, &t); rows[i].Err == nil {
+			targets = append(targets, t)
+		}
+	}
+	return rows, targets, nil
+}
+
+// decide finds the connector's definition in the target's workspace and what is to be done with it.
+func (j *job) decide(ctx context.Context, t *target) error {
+	c := j.connector
+	defs, err := j.Definitions.List(ctx, t.workspace.ID, c.Type)
+	if err != nil {
+		return err
+	}
+	current, err := match(c, t.workspace, defs)
+	if err != nil {
+		return err
+	}
+	change := connector.Change{WorkspaceID: t.workspace.ID, Type: c.Type, Current: current, Name: c.Name, Repository: string(c.Repository),
+		Tag: c.Tag, DocumentationURL: c.DocumentationURL, ResourceRequirements: c.ResourceRequirements}
+	if t.change, err = j.Definitions.Check(ctx, change); err != nil {
+		return err
+	}
+	switch {
+	case current == nil:
+		t.action = Created
+		j.log.Info("workspace %s: no definition yet", workspaceName(t.workspace))
+	case right(*current, t.change):
+		t.action = Unchanged
+		j.log.Info("workspace %s: definition %s is already at %s", workspaceName(t.workspace), current.ID, current.Tag)
+	default:
+		t.action = Updated
+		j.log.Info("workspace %s: definition %s is at %s", workspaceName(t.workspace), current.ID, current.Tag)
+	}
+	if current != nil {
+		t.row.DefinitionID, t.row.PreviousTag = current.ID, current.Tag
+		if c.DocumentationURL != "" && current.DocumentationURL != "" && current.DocumentationURL != c.DocumentationURL {
+			j.note(t.row, connector.Finding{Code: fault.RepositoryImmutable, Severity: connector.Notice,
+				Message: fmt.Sprintf("definition %s keeps its documentation URL %s: Airbyte can't change it.", current.ID, fault.Bounded(current.DocumentationURL))})
+		}
+	}
+	return nil
+}
+
+func workspaceName(ws connector.Workspace) string {
+	if ws.Name == "" {
+		return ws.ID
+	}
+	return fmt.Sprintf("%q (%s)", fault.Bounded(ws.Name), ws.ID)
+}
+
+func (j *job) note(row *Row, f connector.Finding) {
+	j.log.Finding(f)
+	row.Findings = append(row.Findings, f)
+}
+
+// build takes the image, and checks it unless it is in place already under a definition that is right.
+func (j *job) build(ctx context.Context, targets []target) (image.Artifact, error) {
+	end := j.log.Group("Image")
+	defer end()
+	c := j.connector
+	if j.held != "" && j.IfTagExists == Skip {
+		j.log.Info("the tag exists and if-tag-exists is skip: taking the image that is there")
+		c.Source = "docker://" + string(c.Repository) + "@" + j.held
+	}
+	return j.Builder.Build(ctx, c, j.log, func(ctx context.Context, candidate connector.Candidate) error {
+		found := candidate.Image()
+		if err := j.checkTag(found.Digest); err != nil {
+			return err
+		}
+		if found.Digest == j.held && unchanged(targets) {
+			j.log.Info("the tag already holds %s: nothing to check", found.Digest)
+			return nil
+		}
+		return j.check(ctx, candidate)
+	})
+}
+
+func unchanged(targets []target) bool {
+	for _, t := range targets {
+		if t.action != Unchanged {
+			return false
+		}
+	}
+	return true
+}
+
+// checkTag refuses to go on when the tag would have to be moved and that was not asked for.
+func (j *job) checkTag(digest string) error {
+	if j.held == "" || j.held == digest || j.IfTagExists == Overwrite {
+		return nil
+	}
+	return j.tagExists(j.held, digest)
+}
+
+func (j *job) tagExists(held, digest string) error {
+	return &fault.Error{Code: fault.TagExists, Op: "push", Object: j.connector.Reference(),
+		Cause: fmt.Sprintf("the tag holds %s, this connector's image is %s, and a tag is a version: Airbyte keeps the spec and nodes keep the image per tag",
+			held, digest),
+		Remedy: "Publish under a new tag; or set if-tag-exists to skip to register what is there, or to overwrite to move the tag."}
+}
+
+// check holds the image against the contract and runs its spec. Planning runs nothing.
+func (j *job) check(ctx context.Context, candidate connector.Candidate) error {
+	findings := connector.Inspect(j.connector, candidate.Image())
+	j.findings = append(j.findings, findings...)
+	if err := report(j.connector, j.log, findings); err != nil || j.planning {
+		return err
+	}
+	run, err := candidate.RunSpec(ctx)
+	if e, ok := errors.AsType[*fault.Error](err); ok && e.Code == fault.SpecNotRun {
+		f := connector.Finding{Code: e.Code, Severity: connector.Notice, Message: "spec was not run on this machine: " + e.Cause + ".", Remedy: e.Remedy}
+		j.findings = append(j.findings, f)
+		j.log.Finding(f)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if logs := connector.SpecLogs(run); logs != "" {
+		j.log.Untrusted("what the connector's spec logged", logs)
+	}
+	spec, findings := connector.ReadSpec(j.connector, run)
+	j.findings = append(j.findings, findings...)
+	if err := report(j.connector, j.log, findings); err != nil {
+		return err
+	}
+	j.log.Info("spec ran %s and is valid", run.How)
+	j.spec = spec
+	return nil
+}
+
+// push brings the image under its tags, the definition's tag last of all that was uploaded for it.
+func (j *job) push(ctx context.Context, artifact image.Artifact, digest string, rows []Row) error {
+	end := j.log.Group("Push")
+	defer end()
+	c := j.connector
+	did := func(pushed bool, words string) {
+		j.log.Info("%s", words)
+		for i := range rows {
+			rows[i].Pushed = rows[i].Pushed || pushed
+			rows[i].Actions = append(rows[i].Actions, words)
+		}
+	}
+	switch {
+	case j.held == digest:
+		did(false, "image already in place")
+	case j.planning && j.held == "":
+		did(true, "push")
+	case j.planning:
+		did(true, "push and move the tag")
+	default:
+		if err := j.upload(ctx, artifact, digest); err != nil {
+			return err
+		}
+		did(true, "pushed")
+	}
+	for _, tag := range c.ExtraTags {
+		held, err := j.Publisher.Registry.Digest(ctx, c.Repository, tag)
+		if err != nil {
+			return err
+		}
+		if held == digest {
+			continue
+		}
+		if !j.planning {
+			if err := j.Publisher.Registry.Tag(ctx, c.Repository, tag, artifact); err != nil {
+				return err
+			}
+		}
+		did(!j.planning, "tag "+tag)
+	}
+	return nil
+}
+
+func (j *job) upload(ctx context.Context, artifact image.Artifact, digest string) error {
+	c := j.connector
+	if err := j.Publisher.Registry.Push(ctx, c.Repository, artifact, j.log); err != nil {
+		return err
+	}
+	if j.IfTagExists != Overwrite {
+		// Another run may have made the tag since it was read; it is not moved unasked.
+		held, err := j.Publisher.Registry.Digest(ctx, c.Repository, c.Tag)
+		if err != nil {
+			return err
+		}
+		if held != "" && held != digest {
+			return j.tagExists(held, digest)
+		}
+	}
+	if err := j.Publisher.Registry.Tag(ctx, c.Repository, c.Tag, artifact); err != nil {
+		return err
+	}
+	j.log.Info("%s now is %s", c.Reference(), digest)
+	return nil
+}
+
+// register brings the definition to what the target asks for and verifies what Airbyte holds afterwards.
+func (j *job) register(ctx context.Context, t target) error {
+	end := j.log.Group("Register in " + workspaceName(t.workspace))
+	defer end()
+	t.row.Action = t.action
+	if j.planning {
+		t.row.Actions = append(t.row.Actions, planned[t.action])
+		return nil
+	}
+	if t.action == Unchanged {
+		t.row.Actions = append(t.row.Actions, "definition unchanged")
+		j.log.Info("definition %s unchanged", t.row.DefinitionID)
+		return j.verifySpec(ctx, t)
+	}
+	t.row.Action = None
+	if j.spec != nil {
+		t.change.Spec = j.spec.Raw
+	}
+	definition, err := j.Definitions.Apply(ctx, t.change, j.log)
+	if err != nil {
+		return err
+	}
+	t.row.DefinitionID, t.row.Action = definition.ID, t.action
+	words := "created definition"
+	if t.action == Updated {
+		words = "updated definition"
+	}
+	t.row.Actions = append(t.row.Actions, words)
+	j.log.Info("%s %s: %s", words, definition.ID, j.connector.Reference())
+	return j.verifySpec(ctx, t)
+}
+
+var planned = map[Action]string{Created: "create definition", Updated: "update definition", Unchanged: "definition unchanged"}
+
+// verifySpec compares the spec that Airbyte stores with the one the image printed, which proves that the instance read
+// this very image. Without a spec from this machine there is nothing to compare.
+func (j *job) verifySpec(ctx context.Context, t target) error {
+	if j.spec == nil {
+		return nil
+	}
+	stored, err := j.Definitions.Spec(ctx, t.workspace.ID, j.connector.Type, t.row.DefinitionID)
+	if err != nil {
+		return err
+	}
+	if connector.SameSpec(stored, j.spec.ConnectionSpecification) {
+		j.log.Info("the stored spec equals the image's")
+		return nil
+	}
+	cause := "the stored spec is not the one that the image prints"
+	if diff := connector.SpecDiff(stored, j.spec.ConnectionSpecification); len(diff) > 0 {
+		cause += " (" + fault.Bounded(fmt.Sprint(diff)) + ")"
+	}
+	return &fault.Error{Code: fault.StoredSpecDiffers, Op: "verify the definition", Object: t.row.DefinitionID + " in workspace " + t.workspace.ID,
+		Cause: cause, Remedy: "Airbyte reads a spec once per tag: publish under a tag that this definition never had."}
+}

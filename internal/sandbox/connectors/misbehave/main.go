@@ -58,8 +58,8 @@ func run(getenv func(string) string, environ []string, stdout, stderr io.Writer)
 		fmt.Fprintln(stdout, spec)
 		return 0
 	case "print":
-		io.WriteString(stdout, getenv("MISBEHAVE_STDOUT"))
-		io.WriteString(stderr, getenv("MISBEHAVE_STDERR"))
+		fmt.Fprint(stdout, getenv("MISBEHAVE_STDOUT"))
+		fmt.Fprint(stderr, getenv("MISBEHAVE_STDERR"))
 		code, _ := strconv.Atoi(getenv("MISBEHAVE_EXIT"))
 		return code
 	default:

@@ -1,0 +1,31 @@
+# An index of this repository's commands. What CI does besides is in .ci/run.
+
+# The race detector needs a C compiler, and Go turns cgo off where it finds none.
+RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
+
+# Packages below a folder called testdata are not part of ./... and have to be named.
+PACKAGES := ./... ./testdata/connectors/... ./testdata/demo
+
+.PHONY: build test lint format generate demo ci
+
+build:
+	CGO_ENABLED=0 go build -trimpath -o airbyte-publish .
+
+test:
+	go vet $(PACKAGES)
+	go test $(RACE) ./...
+
+lint:
+	golangci-lint run $(PACKAGES)
+
+format:
+	gofmt -w $$(git ls-files '*.go')
+
+generate:
+	go generate ./...
+
+demo:
+	go run . sandbox -- go run ./testdata/demo
+
+ci:
+	.ci/run

@@ -85,6 +85,7 @@ func cutMiddle(lines []string, limit int) []string {
 		l, whole := take(lines[i], room, false)
 		head, kept, room = append(head, l), kept+len(l)+1, room-len(l)-1
 		if !whole {
+			kept-- // its line break is left out
 			break
 		}
 	}

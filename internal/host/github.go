@@ -58,7 +58,7 @@ func (g *gitHub) heading(_ int, title string, _ time.Time) (string, func(time.Ti
 }
 
 func (g *gitHub) group(_ int, title string, _ int, _ time.Time) (string, func(time.Time) string) {
-	return g.command(func(a *githubactions.Action) { a.Group(title) }),
+	return g.command(func(a *githubactions.Action) { a.Group(defuse(title)) }),
 		func(time.Time) string { return g.command((*githubactions.Action).EndGroup) }
 }
 
@@ -98,11 +98,11 @@ func (g *gitHub) annotation(a Annotation, depth int) string {
 	}
 	fields := map[string]string{}
 	if a.Title != "" {
-		fields["title"] = a.Title
+		fields["title"] = defuse(a.Title)
 	}
 	switch {
 	case a.File != "" && inside:
-		fields["file"] = file
+		fields["file"] = defuse(file)
 		if a.Line > 0 {
 			fields["line"] = strconv.Itoa(a.Line)
 		}

@@ -26,10 +26,10 @@ const (
 
 // transfer is a long transfer.
 type transfer struct {
-	title                string
-	total, done          int64
-	started, told, drawn time.Time
-	toldDone             int64
+	title       string
+	total, done int64
+	told, drawn time.Time
+	toldDone    int64
 }
 
 // barStack draws the bars of the running transfers on a terminal: the oldest one, and how many more there are, because
@@ -47,7 +47,7 @@ func (s *section) Progress(title string, total int64) (set func(done int64), end
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	t := &transfer{title: title, total: total, started: now, told: now}
+	t := &transfer{title: title, total: total, told: now, drawn: now}
 	if l.bars.w != nil {
 		l.bars.running = append(l.bars.running, t)
 		l.bars.draw(l)

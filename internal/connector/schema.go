@@ -55,7 +55,7 @@ func inspectSchema(raw json.RawMessage) []Finding {
 }
 
 func badSchema(severity Severity, cause string) Finding {
-	return Finding{Code: fault.BadSpec, Severity: severity, Message: "The connectionSpecification is not a valid JSON Schema: " + fault.Bounded(cause) + ".",
+	return Finding{Code: fault.BadSpec, Severity: severity, Message: sentence("The connectionSpecification is not a valid JSON Schema: " + fault.Bounded(cause)),
 		Remedy: "Correct what the connector's spec prints."}
 }
 

@@ -77,7 +77,7 @@ func traceFinding(text, internal string) Finding {
 	if internal != "" && internal != text {
 		says += " (" + fault.Bounded(internal) + ")"
 	}
-	return Finding{Code: fault.SpecTrace, Severity: Error, Message: "The connector reported an error: " + strings.TrimSuffix(says, ".") + ".",
+	return Finding{Code: fault.SpecTrace, Severity: Error, Message: sentence("The connector reported an error: " + says),
 		Remedy: "Run the image's spec by hand and correct what it reports."}
 }
 
@@ -130,8 +130,11 @@ func explainExit(run SpecRun) (message, remedy string) {
 	if last := lastLine(run.Stderr); last != "" {
 		message += ". Its last line of standard error: " + fault.Bounded(last)
 	}
-	return strings.TrimSuffix(message, ".") + ".", remedy
+	return sentence(message), remedy
 }
+
+// sentence ends a text that may end with another party's words by exactly one full stop.
+func sentence(s string) string { return strings.TrimRight(s, ". ") + "." }
 
 func lastLine(text []byte) string {
 	text = bytes.TrimSpace(text)

@@ -39,7 +39,7 @@ func (c *Client) update(ctx context.Context, i instance, ch connector.Change, lo
 			d, _, err := c.readBack(ctx, ch, ch.Current.ID)
 			return d, err
 		}
-		problem := c.explainUpdate(q, r, err, verdict, specRuns)
+		problem := c.explainUpdate(i, q, r, err, verdict, specRuns)
 		if verdict == refused || fault.CodeOf(problem) == fault.ServerSpecFailed {
 			return connector.Definition{}, problem
 		}
@@ -97,7 +97,7 @@ func (c *Client) awaitUpdate(ctx context.Context, ch connector.Change, until tim
 }
 
 // explainUpdate is the error for an update that did not succeed.
-func (c *Client) explainUpdate(q call, r *reply, err error, verdict outcome, specRuns bool) error {
+func (c *Client) explainUpdate(i instance, q call, r *reply, err error, verdict outcome, specRuns bool) error {
 	switch verdict {
 	case lost:
 		problem, _ := c.problem(q, r, err)
@@ -106,6 +106,11 @@ func (c *Client) explainUpdate(q call, r *reply, err error, verdict outcome, spe
 			Remedy: "Run again: an update may be repeated. " + specChecklist}
 	case failed:
 		f := c.explainFailure(q, r, specRuns)
+		if i.version.can(doubtfulUpdate) {
+			f.Remedy = "Updates of custom connectors failed in 1.6.0 and 1.6.1 whatever was sent (airbytehq/airbyte#59123), and may do so in " + i.Version +
+				": upgrade Airbyte to 1.7 or later. " + f.Remedy
+			return f
+		}
 		if f.Code == fault.AirbyteFailed && !specRuns && c.unread(r).problem.errorID != "" {
 			f.Remedy = logRemedy + " If it says \"Failed to fetch connector registry entry\", the instance does not reach Airbyte's connector" +
 				" registry, which it asks before an update (" + string(fault.AirGapped) + ")."

@@ -47,6 +47,8 @@ const (
 	createWithSpec capability = "connectorSpecification of a create"
 	// brokenUpdate is the defect airbytehq/airbyte#59123: a custom definition's tag can't be updated, whatever is sent.
 	brokenUpdate capability = "airbytehq/airbyte#59123"
+	// doubtfulUpdate marks the versions whose sources could not be read, in which that defect may still be.
+	doubtfulUpdate capability = "airbytehq/airbyte#59123, perhaps"
 )
 
 // capabilities says which versions do what: from since on (all, if nil), and before until (all later ones, if nil).
@@ -58,6 +60,7 @@ var capabilities = map[capability]struct{ since, until version }{
 	specCommand:       {since: version{2, 0, 0}},
 	createWithSpec:    {since: version{2, 1, 0}},
 	brokenUpdate:      {since: version{1, 6, 0}, until: version{1, 6, 2}},
+	doubtfulUpdate:    {since: version{1, 6, 2}, until: version{1, 7, 0}},
 }
 
 // can tells whether the version does it.

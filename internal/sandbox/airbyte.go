@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -122,7 +123,9 @@ func NewAirbyte(o AirbyteOptions) *Airbyte {
 		o.Log = func(string, ...any) {}
 	}
 	v, ok := parseVersion(o.Version)
-	if !ok {
+	if ok {
+		o.Version = strings.TrimPrefix(o.Version, "v")
+	} else {
 		v = newest
 	}
 	a := &Airbyte{o: o, version: v, script: newScript(o.Faults), commands: map[string]*command{}}

@@ -1,0 +1,185 @@
+// Package build goes from a connector's folder to an image that is ready to be pushed: it takes an image that exists
+// already, or assembles one from a manifest-only connector's files and its base image without any build engine, and
+// it runs the image's spec command as Airbyte does. It pushes nothing, and it does not judge what it finds: that is
+// package connector's.
+package build
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/airbyte-publish/airbyte-publish/internal/connector"
+	"github.com/airbyte-publish/airbyte-publish/internal/fault"
+	"github.com/airbyte-publish/airbyte-publish/internal/image"
+)
+
+// Options are what a Builder needs of the world.
+type Options struct {
+	// Open reads an image from a registry: lazily, with layers that can be mounted within the same registry. ref has a
+	// tag or a digest.
+	Open func(ctx context.Context, ref string) (image.Artifact, error)
+	// Getenv looks up the variables by which the docker command finds its engine (DOCKER_HOST, DOCKER_CONTEXT,
+	// DOCKER_CONFIG, DOCKER_CERT_PATH, DOCKER_TLS_VERIFY, DOCKER_API_VERSION, HOME). Nil finds none of them.
+	Getenv func(string) string
+	// TempDir is where temporary files go; empty is the system's place for them.
+	TempDir string
+	// SpecTimeout ends a spec command that takes longer; zero is DefaultSpecTimeout.
+	SpecTimeout time.Duration
+	// UserAgent is how requests to a Docker engine introduce themselves; empty leaves the client's own.
+	UserAgent string
+}
+
+// Builder makes or takes the images of a run's connectors. It may be used by several goroutines at once.
+type Builder struct {
+	options Options
+	bases   bases
+
+	mu      sync.Mutex
+	closed  bool
+	dir     string
+	closers []io.Closer
+}
+
+// New makes a Builder. Close it when its images have been pushed.
+func New(o Options) *Builder {
+	if o.Getenv == nil {
+		o.Getenv = func(string) string { return "" }
+	}
+	return &Builder{options: o}
+}
+
+// Close removes the temporary files behind the images that the Builder made. The images can't be read afterwards.
+func (b *Builder) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	var errs []error
+	for _, c := range b.closers {
+		errs = append(errs, c.Close())
+	}
+	b.closers = nil
+	if b.dir != "" {
+		errs = append(errs, os.RemoveAll(b.dir))
+		b.dir = ""
+	}
+	return errors.Join(errs...)
+}
+
+// tempFile makes a file that lives until Close.
+func (b *Builder) tempFile(pattern string) (*os.File, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, errors.New("the builder is closed")
+	}
+	if b.dir == "" {
+		dir, err := os.MkdirTemp(b.options.TempDir, "airbyte-publish-")
+		if err != nil {
+			return nil, err
+		}
+		b.dir = dir
+	}
+	return os.CreateTemp(b.dir, pattern)
+}
+
+// keep has c closed when the Builder is.
+func (b *Builder) keep(c io.Closer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closers = append(b.closers, c)
+}
+
+// Build makes or takes c's image and has it checked: an image that exists already when c.Source names one, else one
+// assembled from the folder of a manifest-only connector. An error of check is returned as it is; every other error is
+// a *fault.Error, or the context's when that is done.
+func (b *Builder) Build(ctx context.Context, c connector.Connector, log connector.Log,
+	check func(context.Context, connector.Candidate) error,
+) (image.Artifact, error) {
+	artifact, err := b.artifact(ctx, c, log)
+	if err != nil {
+		if ctx.Err() != nil {
+			return image.Artifact{}, ctx.Err()
+		}
+		return image.Artifact{}, err
+	}
+	facts, err := connector.Describe(artifact)
+	if err != nil {
+		return image.Artifact{}, err
+	}
+	log.Info("The image is %s, from %s.", facts.Digest, artifact.Origin)
+	if err := check(ctx, &candidate{artifact: artifact, facts: facts, spec: b.specOptions()}); err != nil {
+		return image.Artifact{}, err
+	}
+	return artifact, nil
+}
+
+func (b *Builder) specOptions() SpecOptions {
+	return SpecOptions{TempDir: b.options.TempDir, Timeout: b.options.SpecTimeout}
+}
+
+func (b *Builder) artifact(ctx context.Context, c connector.Connector, log connector.Log) (image.Artifact, error) {
+	if c.Source != "" {
+		return b.source(ctx, c.Source)
+	}
+	manifest, dockerfile := isFile(c.Dir, manifestFile), isFile(c.Dir, "Dockerfile")
+	switch {
+	case manifest && (!dockerfile || manifestOnly(c.Metadata)):
+		return b.assemble(ctx, c, log)
+	case dockerfile:
+		return image.Artifact{}, &fault.Error{Code: fault.NoBuilder, Op: "build", Object: c.Label,
+			Cause: "the folder has a Dockerfile, and this version builds only manifest-only connectors by itself",
+			Remedy: "Build the image first and name it by the input \"source\": oci:DIR (docker buildx build --output " +
+				"type=oci,tar=false,dest=DIR .), oci-archive:FILE (--output type=oci,dest=FILE), docker-daemon:NAME:TAG " +
+				"(docker build -t NAME:TAG .), docker-archive:FILE (docker save -o FILE NAME:TAG), or docker://REF for an " +
+				"image in a registry."}
+	default:
+		return image.Artifact{}, &fault.Error{Code: fault.NoConnector, Op: "build", Object: c.Label,
+			Cause:  "the folder has neither a manifest.yaml nor a Dockerfile",
+			Remedy: "Name the connector's folder, or an image that exists already by the input \"source\"."}
+	}
+}
+
+func isFile(dir, name string) bool {
+	info, err := os.Stat(filepath.Join(dir, name))
+	return err == nil && info.Mode().IsRegular()
+}
+
+// candidate is an image that is about to be checked.
+type candidate struct {
+	artifact image.Artifact
+	facts    connector.Image
+	spec     SpecOptions
+}
+
+func (c *candidate) Image() connector.Image { return c.facts }
+
+// RunSpec runs the spec of the image for this machine's architecture where there is one, else of linux/amd64, which
+// is what every Airbyte instance can run.
+func (c *candidate) RunSpec(ctx context.Context) (connector.SpecRun, error) {
+	img, err := c.runnable()
+	if err != nil {
+		return connector.SpecRun{}, err
+	}
+	return RunSpec(ctx, img, c.spec)
+}
+
+func (c *candidate) runnable() (v1.Image, error) {
+	if c.artifact.Image != nil {
+		return c.artifact.Image, nil
+	}
+	img, err := platformImage(c.artifact.Index, hostPlatform)
+	if errors.Is(err, errNoPlatform) && hostPlatform != amd64 {
+		img, err = platformImage(c.artifact.Index, amd64)
+	}
+	if err != nil {
+		return nil, specNotRun(err.Error(), err)
+	}
+	return img, nil
+}

@@ -1,0 +1,137 @@
+// Package cli is the command: verbs, flags and exit codes, and the wiring of the parts. What the parts do is theirs.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"github.com/airbyte-publish/airbyte-publish/internal/build"
+	"github.com/airbyte-publish/airbyte-publish/internal/fault"
+)
+
+// The exit codes. 3 and 4 belong to verbs that are to come.
+const (
+	exitDone        = 0
+	exitFailed      = 1
+	exitInputs      = 2
+	exitInterrupted = 130
+)
+
+// Process is what the command needs of the process that it runs in.
+type Process struct {
+	// Args begin with the command's own name.
+	Args    []string
+	Getenv  func(string) string
+	Environ []string
+	// Dir is the folder that relative paths start from; empty is the process's working directory.
+	Dir            string
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// StdoutIsTerminal and StderrIsTerminal tell whether a person watches.
+	StdoutIsTerminal, StderrIsTerminal bool
+}
+
+// exit ends the command with a code after everything was said.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// Main runs the command and returns its exit code.
+func Main(ctx context.Context, p Process) int {
+	if handled, code := build.SpecMain(p.Args); handled {
+		return code
+	}
+	root := newRoot(p)
+	root.SetArgs(p.Args[1:])
+	err := root.ExecuteContext(ctx)
+	if code, ok := errors.AsType[exit](err); ok {
+		return int(code)
+	}
+	if err != nil {
+		for _, e := range fault.List(err) {
+			fmt.Fprintln(p.Stderr, "error:", e.Error())
+		}
+		return exitCode(ctx, err)
+	}
+	return exitDone
+}
+
+// exitCode is 2 when only inputs were wrong, 130 when the run was interrupted, and 1 else.
+func exitCode(ctx context.Context, err error) int {
+	switch {
+	case err == nil:
+		return exitDone
+	case ctx.Err() != nil:
+		return exitInterrupted
+	}
+	for _, e := range fault.List(err) {
+		if len(e.Code) != 5 || e.Code[:3] != "AP1" {
+			return exitFailed
+		}
+	}
+	return exitInputs
+}
+
+func newRoot(p Process) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "airbyte-publish [flags] [CONNECTOR...]",
+		Short: "Take a Docker-based custom Airbyte connector from source to live in one step",
+		Long: "airbyte-publish signs in to the container registry, checks the connector's image and pushes it under an immutable tag,\n" +
+			"creates or updates the connector's definition in Airbyte, and verifies what Airbyte then holds.\n\n" +
+			"Without a verb it publishes. Every flag is also an environment variable: --airbyte-url is AIRBYTE_PUBLISH_AIRBYTE_URL.\n" +
+			"Secrets have no flag: they come from the environment or from a file named by --<input>-file.",
+		SilenceErrors: true, SilenceUsage: true,
+		// Arguments of the root are connectors, so that publish is the default verb.
+		Args: cobra.ArbitraryArgs,
+	}
+	root.SetOut(p.Stdout)
+	root.SetErr(p.Stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return &fault.Error{Code: fault.UnknownInput, Op: "read the command line", Cause: fault.Bounded(err.Error()),
+			Remedy: "airbyte-publish --help lists the flags; a secret has none and comes from the environment or a file.", Err: err}
+	})
+	publish := publishCommand(p)
+	root.RunE = publish.RunE
+	root.Flags().AddFlagSet(publish.Flags())
+	root.AddCommand(publish, planCommand(p), lintCommand(p), sandboxCommand(p), versionCommand(p))
+	root.Version = version()
+	root.SetVersionTemplate("{{.Version}}\n")
+	return root
+}
+
+func versionCommand(p Process) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(p.Stdout, version())
+			return err
+		},
+	}
+}
+
+// version is the module's version as the Go toolchain stamped it into the binary.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "unknown"
+	}
+	return info.Main.Version
+}
+
+// userAgent is how registries and Airbyte see us in their logs.
+func userAgent() string { return "airbyte-publish/" + version() }
+
+// executable is the running binary, which runs connectors' spec as its own child.
+func executable() (string, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", &fault.Error{Code: fault.Internal, Op: "find the running binary", Cause: err.Error(), Err: err}
+	}
+	return path, nil
+}

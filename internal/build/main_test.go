@@ -1,0 +1,145 @@
+package build
+
+import (
+	"archive/tar"
+	"bytes"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+)
+
+func TestMain(m *testing.M) {
+	if handled, code := SpecMain(os.Args); handled {
+		os.Exit(code)
+	}
+	code := m.Run()
+	if dir := programs.dir; dir != "" {
+		_ = os.RemoveAll(dir)
+	}
+	os.Exit(code)
+}
+
+// programs are static programs for test images, built once and only when a test wants them.
+var programs struct {
+	once             sync.Once
+	dir              string
+	err              error
+	shell, connector []byte
+}
+
+// buildPrograms returns a shell (mvdan.cc/sh's gosh) and the connector of testdata, so that tests need only Go.
+func buildPrograms(t *testing.T) (shell, connector []byte) {
+	t.Helper()
+	programs.once.Do(func() {
+		if programs.dir, programs.err = os.MkdirTemp("", "airbyte-publish-test-"); programs.err != nil {
+			return
+		}
+		for pkg, into := range map[string]*[]byte{"mvdan.cc/sh/v3/cmd/gosh": &programs.shell, "./testdata/connector": &programs.connector} {
+			out := filepath.Join(programs.dir, filepath.Base(pkg))
+			cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", out, pkg)
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+			var output []byte
+			if output, programs.err = cmd.CombinedOutput(); programs.err != nil {
+				programs.err = &buildError{string(output), programs.err}
+				return
+			}
+			if *into, programs.err = os.ReadFile(out); programs.err != nil {
+				return
+			}
+		}
+	})
+	if programs.err != nil {
+		t.Fatal(programs.err)
+	}
+	return programs.shell, programs.connector
+}
+
+type buildError struct {
+	output string
+	err    error
+}
+
+func (e *buildError) Error() string { return e.err.Error() + ": " + e.output }
+
+// entry is one entry of a test layer.
+type entry struct {
+	tar.Header
+	body string
+}
+
+func file(name, body string, mode int64) entry {
+	return entry{tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: int64(len(body))}, body}
+}
+
+func dir(name string, mode int64) entry {
+	return entry{tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: mode}, ""}
+}
+
+func owned(e entry, uid, gid int) entry {
+	e.Uid, e.Gid = uid, gid
+	return e
+}
+
+func symlink(name, target string) entry {
+	return entry{tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: target, Mode: 0o777}, ""}
+}
+
+func hardlink(name, target string) entry {
+	return entry{tar.Header{Typeflag: tar.TypeLink, Name: name, Linkname: target, Mode: 0o644}, ""}
+}
+
+func tarOf(t *testing.T, entries ...entry) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, e := range entries {
+		h := e.Header
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, e.body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func layerOf(t *testing.T, content []byte) v1.Layer {
+	t.Helper()
+	l, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content)), nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// imageOf makes an image for a platform ("linux/amd64") of layers.
+func imageOf(t *testing.T, platform string, config v1.Config, layers ...v1.Layer) v1.Image {
+	t.Helper()
+	img, err := mutate.AppendLayers(empty.Image, layers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cf, err := img.ConfigFile()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cf.OS, cf.Architecture, _ = strings.Cut(platform, "/")
+	cf.Config = config
+	if img, err = mutate.ConfigFile(img, cf); err != nil {
+		t.Fatal(err)
+	}
+	return img
+}

@@ -22,7 +22,7 @@ import (
 // The bounds of a specification. They are far above any real connector's, and keep a hostile one from costing minutes.
 const (
 	maxSpecDepth  = 100
-	maxSpecValues = 100_000
+	maxSpecValues = 20_000
 )
 
 // injectedManifest is the property that Airbyte's declarative base image asks for when it finds no manifest.yaml in

@@ -112,7 +112,7 @@ func TestReadSpec(t *testing.T) {
 		"many mistakes":           {source, out(spec(`{"type":"object","properties":{"a":{"type":1},"b":{"type":1},"c":{"type":1},"d":{"type":1},"e":{"type":1},"f":{"type":1}}}`)), true, []string{bad, bad, bad, bad, bad}, ""},
 		"nested deep":             {source, out(spec(strings.Repeat(`{"properties":{"a":`, 80) + "{}" + strings.Repeat("}}", 80))), true, []string{bad}, "nested more than 100 deep"},
 		"nested beyond JSON":      {source, out(spec(strings.Repeat("[", 20_000))), false, []string{none}, ""},
-		"many values":             {source, out(spec(`{"type":"object","enum":[` + strings.Repeat("1,", 100_000) + `2]}`)), true, []string{bad}, "more than 100000 values"},
+		"many values":             {source, out(spec(`{"type":"object","enum":[` + strings.Repeat("1,", 20_000) + `2]}`)), true, []string{bad}, "more than 20000 values"},
 		"huge number":             {source, out(spec(`{"type":"object","properties":{"a":{"maximum":1e999999999}}}`)), true, []string{bad}, "the number 1e999999999, which does not fit"},
 		"huge negative exponent":  {source, out(spec(`{"type":"object","properties":{"a":{"minimum":1e-999999999}}}`)), true, []string{bad}, "does not fit"},
 		"number of many digits":   {source, out(spec(`{"type":"object","properties":{"a":{"minimum":` + strings.Repeat("9", 10_000) + `}}}`)), true, []string{bad}, "does not fit"},

@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -62,6 +64,21 @@ func TestConnectorsAreFound(t *testing.T) {
 				t.Errorf("-want +got:\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestGlobInAFolderNamedLikeOne(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "[team]*")
+	if err := os.MkdirAll(filepath.Join(dir, "source-erp"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "source-erp", "metadata.yaml"), []byte(erp), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(config.Lookup{Args: []string{"source-*"}, Dir: dir, Verb: config.Lint})
+	if err != nil || len(c.Connectors) != 1 || c.Connectors[0].Label != "source-erp" || c.Connectors[0].Dir != filepath.Join(dir, "source-erp") {
+		t.Errorf("%v, %+v", err, c.Connectors)
 	}
 }
 

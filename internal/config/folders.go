@@ -117,7 +117,7 @@ func (r *reader) glob(pattern string) []string {
 	if strings.Contains(pattern, "**") {
 		return reject(fault.InvalidInput, "holds **, which stands for nothing here", "Write one * for each level of folders, as in connectors/*.")
 	}
-	matches, err := filepath.Glob(r.path(pattern))
+	matches, err := filepath.Glob(r.globPath(pattern))
 	if err != nil {
 		return reject(fault.InvalidInput, "is not a glob", "Close every [ by a ].")
 	}
@@ -139,6 +139,19 @@ func (r *reader) glob(pattern string) []string {
 			"Correct the glob; a connector's folder has a metadata.yaml, a manifest.yaml or a Dockerfile.")
 	}
 	return found
+}
+
+// globPath is path for a glob: what looks like one in the working directory's own name is none.
+func (r *reader) globPath(pattern string) string {
+	if r.Dir == "" || filepath.IsAbs(pattern) {
+		return pattern
+	}
+	dir := r.Dir
+	if filepath.Separator != '\\' {
+		// Windows has no way to escape, and no such names but [.
+		dir = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(dir)
+	}
+	return filepath.Join(dir, pattern)
 }
 
 func isConnector(dir string) bool {

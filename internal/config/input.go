@@ -76,6 +76,8 @@ const (
 	fileSuffix = "-file"
 )
 
+//go:generate go run ./gen
+
 // Inputs is the table of all inputs, in the order in which they are documented. Behind each secret stands the input
 // that names a file which holds it.
 func Inputs() []Input {
@@ -84,7 +86,7 @@ func Inputs() []Input {
 		all = append(all, i)
 		if i.Secret {
 			all = append(all, Input{Name: i.Name + fileSuffix, Group: i.Group, Kind: File,
-				Help: "File that holds `" + i.Name + "`. Line breaks at its end are dropped."})
+				Help: "File that holds " + i.Name + ". Line breaks at its end are dropped."})
 		}
 	}
 	return all
@@ -160,7 +162,7 @@ func airbyteInputs() []Input {
 		{Name: "airbyte-access-token", Group: GroupAirbyte, Kind: Text, Secret: true,
 			Help: "Access token of Airbyte, instead of a client id or a user name."},
 		{Name: "airbyte-headers", Group: GroupAirbyte, Kind: Lines, Secret: true,
-			Help: "Further headers of every request to Airbyte, for a proxy in front of it: one `Name: value` per line."},
+			Help: "Further headers of every request to Airbyte, for a proxy in front of it: one Name: value per line."},
 		{Name: "airbyte-ca-certificate", Group: GroupAirbyte, Kind: PEM,
 			Help: "Certificates to trust for Airbyte beside the system's, as PEM text or as a file's path."},
 		{Name: "workspace-ids", Group: GroupAirbyte, Kind: List,

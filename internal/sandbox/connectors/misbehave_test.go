@@ -41,10 +41,10 @@ func TestMisbehaveDoesWhatItsModeSays(t *testing.T) {
 			if code := cmd.ProcessState.ExitCode(); code != want.code {
 				t.Errorf("it ends with %d, want %d", code, want.code)
 			}
-			if !strings.Contains(stdout.String(), want.stdout) || !strings.Contains(stderr.String(), want.stderr) || stdout.Len() < want.atLeast {
+			if !bytes.Contains(stdout.Bytes(), []byte(want.stdout)) || !strings.Contains(stderr.String(), want.stderr) || stdout.Len() < want.atLeast {
 				t.Errorf("it prints %d bytes and on standard error %q", stdout.Len(), &stderr)
 			}
-			if got := strings.Contains(stdout.String(), `{"type":"SPEC"`); got != want.spec {
+			if got := bytes.Contains(stdout.Bytes(), []byte(`{"type":"SPEC"`)); got != want.spec {
 				t.Errorf("it prints a SPEC: %t, want %t", got, want.spec)
 			}
 			if want.atLeast == 0 && mode != Print {

@@ -1,0 +1,119 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/airbyte-publish/airbyte-publish/internal/image"
+)
+
+// cancelTime is how long cancelling an upload may take. It is a courtesy, and many registries refuse it.
+const cancelTime = 5 * time.Second
+
+// CheckPush proves the right to push to the repository by opening an upload and cancelling it: only that tells,
+// since token servers answer 200 with fewer rights. Success is remembered for the run. Its error is a *fault.Error.
+func (c *Client) CheckPush(ctx context.Context, repository image.Repository) error {
+	repo, err := c.repository(repository)
+	if err != nil {
+		return err
+	}
+	_, err = cellOf(&c.mu, c.checks, repo.Name()).get(func() (struct{}, error) {
+		return struct{}{}, c.checkPush(ctx, repo)
+	})
+	return err
+}
+
+func (c *Client) checkPush(ctx context.Context, repo name.Repository) error {
+	const op = "prove the right to push to"
+	s, err := c.signIn(ctx, op, repo, true)
+	if err != nil {
+		return err
+	}
+	base := s.end.scheme() + "://" + repo.RegistryStr() + "/v2/" + repo.RepositoryStr()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/blobs/uploads/", nil)
+	if err != nil {
+		return c.explain(ctx, err, s.step(op, repo.Name()))
+	}
+	res, err := s.do(req)
+	if err != nil {
+		return c.explain(ctx, c.instead(ctx, s, err, base+"/tags/list"), s.step(op, repo.Name()))
+	}
+	defer drain(res)
+	if err := transport.CheckError(res, http.StatusAccepted, http.StatusCreated); err != nil {
+		return c.explain(ctx, err, s.step(op, repo.Name()))
+	}
+	c.cancelUpload(ctx, s, res)
+	return nil
+}
+
+// instead returns what the registry says of url when it broke the connection over something else: ECR does so when an
+// upload is opened in a repository that does not exist, and says NAME_UNKNOWN when asked for its tags.
+func (c *Client) instead(ctx context.Context, s *session, err error, url string) error {
+	if !transient(err) {
+		return err
+	}
+	req, rerr := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if rerr != nil {
+		return err
+	}
+	res, rerr := s.do(req)
+	if rerr != nil {
+		return err
+	}
+	defer drain(res)
+	if te, ok := errors.AsType[*transport.Error](transport.CheckError(res, http.StatusOK)); ok && te.StatusCode == http.StatusNotFound {
+		return te
+	}
+	return err
+}
+
+// learn asks by GET for what a HEAD has failed with, because an answer to HEAD has no text.
+func (c *Client) learn(ctx context.Context, s *session, err error) error {
+	te, ok := errors.AsType[*transport.Error](err)
+	if !ok || te.Request == nil || te.Request.Method != http.MethodHead || len(te.Errors) > 0 {
+		return err
+	}
+	req, rerr := http.NewRequestWithContext(ctx, http.MethodGet, te.Request.URL.String(), nil)
+	if rerr != nil {
+		return err
+	}
+	res, rerr := s.do(req)
+	if rerr != nil {
+		return err
+	}
+	defer drain(res)
+	if said, ok := errors.AsType[*transport.Error](transport.CheckError(res, http.StatusOK)); ok {
+		return said
+	}
+	return err
+}
+
+// cancelUpload deletes the upload that res has opened, if it is on the registry itself. Whether that works does not
+// matter: registries drop uploads that nobody goes on with. It signs in for itself, because where tokens are used it
+// needs the right to delete, and a session asks for that ever after, which some token servers refuse.
+func (c *Client) cancelUpload(ctx context.Context, s *session, res *http.Response) {
+	location, err := res.Location()
+	if err != nil || !s.end.owns(location) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, cancelTime)
+	defer cancel()
+	scopes := []string{s.repo.Scope(transport.DeleteScope)}
+	rt, err := transport.NewWithContext(ctx, s.repo.Registry, s.cred.auth, remembered{s.end}, scopes)
+	if err != nil {
+		return
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, location.String(), nil)
+	if err != nil {
+		return
+	}
+	client := http.Client{Transport: rt, CheckRedirect: sameHost}
+	if res, err := client.Do(req); err == nil {
+		drain(res)
+	}
+}

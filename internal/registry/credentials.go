@@ -1,0 +1,202 @@
+package registry
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+
+	"github.com/airbyte-publish/airbyte-publish/internal/fault"
+)
+
+// credential is what we sign in to a registry with, and where it is from.
+type credential struct {
+	auth authn.Authenticator
+	// from names the source for people: "the docker configuration /root/.docker/config.json".
+	from string
+	// user is the user name, empty for a token.
+	user string
+	// asIs tells that it is a bearer token which is sent to the registry itself.
+	asIs bool
+	// looked tells what was looked for, when nothing was found.
+	looked []string
+}
+
+func (c credential) anonymous() bool { return c.auth == nil || c.auth == authn.Anonymous }
+
+// String tells where the credential is from and the user name, never its value.
+func (c credential) String() string {
+	switch {
+	case c.anonymous():
+		return "no credentials, because none were found"
+	case c.user != "":
+		return fmt.Sprintf("%s (user %q)", c.from, c.user)
+	default:
+		return c.from
+	}
+}
+
+// secrets are the values that must not be seen in another party's text.
+func (c credential) secrets() []string {
+	if h, ok := c.auth.(*helper); ok {
+		return secretsOf(h.last())
+	}
+	if c.anonymous() {
+		return nil
+	}
+	a, err := c.auth.Authorization()
+	if err != nil {
+		return nil
+	}
+	return secretsOf(*a)
+}
+
+func secretsOf(a authn.AuthConfig) []string {
+	all := []string{a.Password, a.IdentityToken, a.RegistryToken, a.Auth}
+	if a.Password != "" {
+		all = append(all, base64.StdEncoding.EncodeToString([]byte(a.Username+":"+a.Password)))
+	}
+	return all
+}
+
+// keychain finds the one credential that belongs to a repository's registry: the inputs for the registries that are
+// published to, else what docker and podman have for it. It never falls from one that fails to another: a helper that
+// fails is an error, and what is refused is not tried again without credentials.
+type keychain struct {
+	explicit Options
+	hosts    map[string]bool
+	now      func() time.Time
+	readFile func(string) ([]byte, error)
+	run      func(ctx context.Context, program, server string) (stdout, message string, err error)
+
+	mu      sync.Mutex
+	loaded  bool
+	files   []dockerConfig
+	looked  []string
+	err     error
+	helpers map[string]*helper
+}
+
+// resolve returns the credential for repo; an anonymous one, which says what was looked for, when there is none.
+func (k *keychain) resolve(ctx context.Context, repo name.Repository) (credential, error) {
+	host := hostOf(repo.RegistryStr())
+	var looked []string
+	if k.hosts[host] {
+		if c, ok := k.inputs(); ok {
+			return c, nil
+		}
+		looked = append(looked, "the inputs registry-username and registry-password, or registry-token (not set)")
+	}
+	files, where, err := k.configs()
+	if err != nil {
+		return credential{}, err
+	}
+	for _, f := range files {
+		c, found, err := f.lookup(ctx, k, host, repo)
+		if err != nil || found {
+			return c, err
+		}
+	}
+	return credential{auth: authn.Anonymous, looked: append(looked, where...)}, nil
+}
+
+func (k *keychain) inputs() (credential, bool) {
+	switch o := k.explicit; {
+	case o.Token != "":
+		return credential{auth: authn.FromConfig(authn.AuthConfig{RegistryToken: o.Token}), from: "the input registry-token", asIs: true}, true
+	case o.Password != "":
+		return credential{auth: authn.FromConfig(authn.AuthConfig{Username: o.Username, Password: o.Password}),
+			from: "the inputs registry-username and registry-password", user: o.Username}, true
+	}
+	return credential{}, false
+}
+
+// configs reads the configurations once, in the order in which docker/cli and podman read them: GitLab's variable, docker's
+// file, the file of REGISTRY_AUTH_FILE, podman's files. The strings tell what became of each, for the error.
+func (k *keychain) configs() ([]dockerConfig, []string, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !k.loaded {
+		k.loaded = true
+		k.err = k.load()
+	}
+	return k.files, k.looked, k.err
+}
+
+func (k *keychain) load() error {
+	env := k.explicit.Getenv
+	if v := env("DOCKER_AUTH_CONFIG"); v != "" {
+		if err := k.add("the variable DOCKER_AUTH_CONFIG", []byte(v)); err != nil {
+			return err
+		}
+	} else {
+		k.looked = append(k.looked, "the variable DOCKER_AUTH_CONFIG (not set)")
+	}
+	home := env("HOME")
+	if home == "" {
+		home = env("USERPROFILE")
+	}
+	var paths []string
+	if dir := env("DOCKER_CONFIG"); dir != "" {
+		paths = append(paths, filepath.Join(dir, "config.json"))
+	} else if home != "" {
+		paths = append(paths, filepath.Join(home, ".docker", "config.json"))
+	}
+	if file := env("REGISTRY_AUTH_FILE"); file != "" {
+		paths = append(paths, file)
+	}
+	if dir := env("XDG_RUNTIME_DIR"); dir != "" {
+		paths = append(paths, filepath.Join(dir, "containers", "auth.json"))
+	}
+	if dir := env("XDG_CONFIG_HOME"); dir != "" {
+		paths = append(paths, filepath.Join(dir, "containers", "auth.json"))
+	} else if home != "" {
+		paths = append(paths, filepath.Join(home, ".config", "containers", "auth.json"))
+	}
+	for _, p := range paths {
+		b, err := k.readFile(p)
+		if errors.Is(err, fs.ErrNotExist) {
+			k.looked = append(k.looked, p+" (no such file)")
+			continue
+		}
+		if err != nil {
+			return unreadable(p, err)
+		}
+		if err := k.add("the docker configuration "+p, b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (k *keychain) add(where string, content []byte) error {
+	f, err := parseDockerConfig(where, content)
+	if err != nil {
+		return unreadable(where, err)
+	}
+	k.files = append(k.files, f)
+	k.looked = append(k.looked, where+" (nothing for this registry)")
+	return nil
+}
+
+func unreadable(where string, err error) error {
+	return &fault.Error{Code: fault.NoCredentials, Op: "read", Object: where, Cause: fault.Bounded(err.Error()),
+		Remedy: "Correct or remove it; it must be JSON as docker login writes it.", Err: err}
+}
+
+// noCredentials is the error of a push without any.
+func noCredentials(st step) *fault.Error {
+	host := st.end.registry.RegistryStr()
+	return &fault.Error{Code: fault.NoCredentials, Op: st.op, Object: st.object,
+		Cause: "the registry " + host + " asks for credentials and none were found; looked for " + strings.Join(st.cred.looked, ", "),
+		Remedy: fmt.Sprintf("Set registry-username and registry-password, or sign in with \"docker login %s\" before.%s",
+			host, hint(host, fault.NoCredentials))}
+}

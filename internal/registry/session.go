@@ -1,0 +1,224 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/airbyte-publish/airbyte-publish/internal/fault"
+)
+
+// endpoint is one registry: how it is reached, and what it answered to the ping, which every session shares.
+type endpoint struct {
+	registry name.Registry
+	plain    bool
+	// net is the guarded way to the registry and to whom it refers us.
+	net http.RoundTripper
+
+	mu sync.Mutex
+	// answer is the ping's, nil until there was one.
+	answer *http.Response
+	// bearer tells that the registry wants a token of a token server.
+	bearer bool
+	// realm is that token server's address; it and the registry are all that may see a credential.
+	realm atomic.Pointer[url.URL]
+}
+
+// endpoint returns the registry's.
+func (c *Client) endpoint(r name.Registry) *endpoint {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	host := r.RegistryStr()
+	if e := c.endpoints[host]; e != nil {
+		return e
+	}
+	e := &endpoint{registry: r, plain: c.plain(host)}
+	e.net = transport.NewUserAgent(c.stack(e), c.options.UserAgent)
+	c.endpoints[host] = e
+	return e
+}
+
+// scheme is the only one that the registry is spoken to in.
+func (e *endpoint) scheme() string {
+	if e.plain {
+		return "http"
+	}
+	return "https"
+}
+
+// owns tells whether a credential for the registry may go to this host.
+func (e *endpoint) owns(u *url.URL) bool {
+	if canonicalHost(u.Host, u.Scheme) == canonicalHost(e.registry.RegistryStr(), e.scheme()) {
+		return true
+	}
+	realm := e.realm.Load()
+	return realm != nil && canonicalHost(u.Host, u.Scheme) == canonicalHost(realm.Host, realm.Scheme)
+}
+
+// isRealm tells whether u is the token server's address.
+func (e *endpoint) isRealm(u *url.URL) bool {
+	realm := e.realm.Load()
+	return realm != nil && realm.Host == u.Host && realm.Path == u.Path
+}
+
+// canonicalHost is host with its port, in lower case.
+func canonicalHost(host, scheme string) string {
+	u := url.URL{Host: strings.ToLower(host)}
+	if u.Port() != "" {
+		return u.Host
+	}
+	if scheme == "http" {
+		return u.Host + ":80"
+	}
+	return u.Host + ":443"
+}
+
+// ping asks the registry, once, how it wants us to sign in. A registry that wants nothing answers 200.
+func (e *endpoint) ping(ctx context.Context) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.answer != nil {
+		return nil
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.scheme()+"://"+e.registry.RegistryStr()+"/v2/", nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Transport: e.net, CheckRedirect: sameHost}
+	res, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer drain(res)
+	if err := transport.CheckError(res, http.StatusOK, http.StatusUnauthorized); err != nil {
+		return err
+	}
+	e.answer = &http.Response{Status: res.Status, StatusCode: res.StatusCode, Header: res.Header.Clone()}
+	challenge, err := transport.Ping(ctx, e.registry, remembered{e})
+	if err != nil {
+		e.answer = nil
+		return err
+	}
+	e.bearer = strings.EqualFold(challenge.Scheme, "bearer")
+	if u, err := url.Parse(challenge.Parameters["realm"]); e.bearer && err == nil {
+		e.realm.Store(u)
+	}
+	return nil
+}
+
+// open tells whether the registry asks for no credentials at all.
+func (e *endpoint) open() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.answer != nil && e.answer.StatusCode == http.StatusOK
+}
+
+// usesTokens tells whether the registry wants a token of a token server.
+func (e *endpoint) usesTokens() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.bearer
+}
+
+// remembered answers go-containerregistry's ping, which it sends for each repository, with the endpoint's only one,
+// and passes on all else.
+type remembered struct{ e *endpoint }
+
+func (r remembered) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.Method != http.MethodGet || req.URL.Path != "/v2/" || r.e.answer == nil {
+		return r.e.net.RoundTrip(req)
+	}
+	res := *r.e.answer
+	res.Header = res.Header.Clone()
+	res.Body = http.NoBody
+	// The library takes the scheme to use from the request that was answered.
+	u := *req.URL
+	u.Scheme = r.e.scheme()
+	res.Request = req.Clone(req.Context())
+	res.Request.URL = &u
+	return &res, nil
+}
+
+// session is a registry that we are signed in to, for one repository and what may be mounted into it.
+type session struct {
+	repo name.Repository
+	end  *endpoint
+	cred credential
+	// rt signs requests; it is a *transport.Wrapper, by which go-containerregistry knows to sign in no more.
+	rt http.RoundTripper
+}
+
+// signIn returns a session for pushing to, or for reading repo, and for reading the other repositories that blobs are
+// to be mounted from. Its error is a *fault.Error.
+func (c *Client) signIn(ctx context.Context, op string, repo name.Repository, push bool, from ...name.Repository) (*session, error) {
+	scopes := []string{repo.Scope(transport.PullScope)}
+	if push {
+		scopes[0] = repo.Scope(transport.PushScope)
+	}
+	for _, f := range from {
+		scopes = append(scopes, f.Scope(transport.PullScope))
+	}
+	slices.Sort(scopes[1:])
+	key := repo.RegistryStr() + " " + strings.Join(scopes, " ")
+	return cellOf(&c.mu, c.sessions, key).get(func() (*session, error) {
+		s := &session{repo: repo, end: c.endpoint(repo.Registry)}
+		st := step{op: op, object: repo.Name(), end: s.end, push: push}
+		var err error
+		if s.cred, err = c.keys.resolve(ctx, repo); err != nil {
+			return nil, c.explain(ctx, err, st)
+		}
+		st.cred = s.cred
+		if err := s.end.ping(ctx); err != nil {
+			return nil, c.explain(ctx, err, st)
+		}
+		if push && s.cred.anonymous() && !s.end.open() {
+			return nil, noCredentials(st)
+		}
+		c.notices.once("sign in "+repo.RegistryStr()+s.cred.from, fmt.Sprintf("signing in to %s with %s", repo.RegistryStr(), s.cred))
+		st.signIn = true
+		s.rt, err = transport.NewWithContext(ctx, repo.Registry, s.cred.auth, remembered{s.end}, scopes)
+		if err != nil {
+			return nil, c.explain(ctx, err, st)
+		}
+		return s, nil
+	})
+}
+
+// step is a step of the session for an error to tell of.
+func (s *session) step(op, object string) step {
+	return step{op: op, object: object, end: s.end, cred: s.cred, push: true}
+}
+
+// do sends a request that is none of go-containerregistry's, signed.
+func (s *session) do(req *http.Request) (*http.Response, error) {
+	client := http.Client{Transport: s.rt, CheckRedirect: sameHost}
+	return client.Do(req)
+}
+
+// sameHost follows redirects within one host only.
+func sameHost(req *http.Request, via []*http.Request) error {
+	if len(via) >= 5 {
+		return &fault.Error{Code: fault.RegistryUnreachable, Op: "reach", Object: via[0].URL.Host, Cause: "it redirects in a circle"}
+	}
+	if req.URL.Host != via[0].URL.Host {
+		return &fault.Error{Code: fault.RegistryUnreachable, Op: "reach", Object: via[0].URL.Host,
+			Cause:  "it redirects to another host, " + fault.Bounded(req.URL.Host),
+			Remedy: "Name that host as the registry if it is the right one."}
+	}
+	return nil
+}
+
+// drain reads the rest of a small answer, so that its connection can be used again.
+func drain(res *http.Response) {
+	_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
+	_ = res.Body.Close()
+}

@@ -1,0 +1,141 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/airbyte-publish/airbyte-publish/internal/fault"
+)
+
+// stack is what a request of go-containerregistry goes through after it has been signed, from the outside in:
+//
+//	retrying   waits and sends again what is safe to send again (retry.go)
+//	fresh      gives each attempt a body from its beginning
+//	guarded    lets nothing out over http unless asked, and no credential to a host that it does not belong to
+//	watched    collects warnings and rate limits, and sees uploads being opened
+//	routed     takes the connection that has the right trust and client certificate
+func (c *Client) stack(e *endpoint) http.RoundTripper {
+	var own, foreign = c.others, c.others
+	if c.hosts[hostOf(e.registry.RegistryStr())] {
+		own, foreign = c.own, c.ownNoCert
+	}
+	var rt http.RoundTripper = routed{e, own, foreign}
+	rt = watched{rt, c.notices}
+	rt = guarded{e, rt}
+	rt = fresh{rt}
+	return retrying{rt, c}
+}
+
+// newTransport is net/http's transport with this trust, for few hosts and large uploads. The proxy is taken from the
+// process's environment, as by every Go program.
+func newTransport(trust *tls.Config) http.RoundTripper {
+	t := &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		DialContext:           (&net.Dialer{Timeout: 30 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConns:          100,
+		MaxIdleConnsPerHost:   50,
+		IdleConnTimeout:       90 * time.Second,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		// Registries on object stores copy a blob before they answer its last PUT.
+		ResponseHeaderTimeout: 5 * time.Minute,
+		WriteBufferSize:       64 << 10,
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+	}
+	if trust != nil {
+		t.TLSClientConfig = trust.Clone()
+		t.TLSClientConfig.MinVersion = max(trust.MinVersion, tls.VersionTLS12)
+	}
+	return t
+}
+
+// fresh sends the body that GetBody gives, never the request's own: go-containerregistry sends a request again after a
+// 401 although its body has been read, which would end as "read/write on closed pipe".
+type fresh struct{ next http.RoundTripper }
+
+func (f fresh) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.GetBody == nil {
+		return f.next.RoundTrip(req)
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+	again := req.WithContext(req.Context())
+	again.Body = body
+	return f.next.RoundTrip(again)
+}
+
+// guarded keeps the rule that a credential goes only to the host that it belongs to, over TLS unless plain http was
+// asked for, whatever the library or a redirect would have it.
+type guarded struct {
+	e    *endpoint
+	next http.RoundTripper
+}
+
+func (g guarded) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "https" && !g.e.plain {
+		return nil, &fault.Error{Code: fault.PlainHTTPRefused, Op: "send a request to", Object: req.URL.Host,
+			Cause:  "the registry " + g.e.registry.RegistryStr() + " refers to an address with http instead of https",
+			Remedy: `Have the registry refer to https, or set "registry-plain-http" if nobody else is on that network.`}
+	}
+	if !g.e.owns(req.URL) {
+		// A refresh token travels in a form, which net/http sends again to where a token server redirects.
+		if req.Header.Get("Content-Type") == "application/x-www-form-urlencoded" {
+			return nil, &fault.Error{Code: fault.TokenServer, Op: "fetch a token for", Object: g.e.registry.RegistryStr(),
+				Cause:  "the token server redirects to another host, " + fault.Bounded(req.URL.Host) + ", which the credential does not belong to",
+				Remedy: "Have the registry name the right token server in its WWW-Authenticate header."}
+		}
+		if req.Header.Get("Authorization") != "" {
+			req = req.Clone(req.Context())
+			req.Header.Del("Authorization")
+		}
+	}
+	return g.next.RoundTrip(req)
+}
+
+// routed shows the client certificate only to those who may see a credential.
+type routed struct {
+	e            *endpoint
+	own, foreign http.RoundTripper
+}
+
+func (r routed) RoundTrip(req *http.Request) (*http.Response, error) {
+	if r.e.owns(req.URL) {
+		return r.own.RoundTrip(req)
+	}
+	return r.foreign.RoundTrip(req)
+}
+
+// watched reads along.
+type watched struct {
+	next    http.RoundTripper
+	notices *notices
+}
+
+func (w watched) RoundTrip(req *http.Request) (*http.Response, error) {
+	if opened, ok := req.Context().Value(uploadOpened{}).(*atomic.Bool); ok && req.Method == http.MethodPost {
+		opened.Store(true)
+	}
+	res, err := w.next.RoundTrip(req)
+	if err == nil {
+		w.notices.collect(req.URL.Host, res.Header)
+	}
+	return res, err
+}
+
+// uploadOpened is the context's key of an *atomic.Bool that is set when an upload is opened, which
+// go-containerregistry does only for a blob that the registry does not have.
+type uploadOpened struct{}
+
+func withUploadOpened(ctx context.Context, b *atomic.Bool) context.Context {
+	return context.WithValue(ctx, uploadOpened{}, b)
+}

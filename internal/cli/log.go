@@ -1,0 +1,41 @@
+package cli
+
+import (
+	"github.com/airbyte-publish/airbyte-publish/internal/connector"
+	"github.com/airbyte-publish/airbyte-publish/internal/fault"
+	"github.com/airbyte-publish/airbyte-publish/internal/host"
+)
+
+// log is a connector's log on a CI host.
+type log struct{ host.Section }
+
+var _ connector.Log = log{}
+
+// Finding shows a finding as the host shows annotations.
+func (l log) Finding(f connector.Finding) {
+	message := f.Message
+	if f.Remedy != "" {
+		message += " " + f.Remedy
+	}
+	l.Annotate(host.Annotation{Level: level(f.Severity), Title: title(f.Code), Message: message, File: f.File, Line: f.Line})
+}
+
+func level(s connector.Severity) host.Level {
+	switch s {
+	case connector.Error:
+		return host.LevelError
+	case connector.Warning:
+		return host.LevelWarning
+	default:
+		return host.LevelNotice
+	}
+}
+
+func title(code fault.Code) string { return string(code) + " " + fault.Titles[code] }
+
+// annotate shows the errors of a run where people look first.
+func annotate(section host.Section, err error) {
+	for _, e := range fault.List(err) {
+		section.Annotate(host.Annotation{Level: host.LevelError, Title: title(e.Code), Message: e.Error() + "\n" + e.Code.Page()})
+	}
+}

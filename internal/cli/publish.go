@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/airbyte-publish/airbyte-publish/internal/airbyte"
+	"github.com/airbyte-publish/airbyte-publish/internal/build"
+	"github.com/airbyte-publish/airbyte-publish/internal/config"
+	"github.com/airbyte-publish/airbyte-publish/internal/connector"
+	"github.com/airbyte-publish/airbyte-publish/internal/fault"
+	"github.com/airbyte-publish/airbyte-publish/internal/host"
+	"github.com/airbyte-publish/airbyte-publish/internal/publish"
+	"github.com/airbyte-publish/airbyte-publish/internal/registry"
+	"github.com/airbyte-publish/airbyte-publish/internal/report"
+)
+
+func publishCommand(p Process) *cobra.Command {
+	return inputCommand(p, config.Publish, &cobra.Command{
+		Use: "publish [flags] [CONNECTOR...]", Short: "Publish connectors: push the image, register the definition, verify (the default)",
+		Long: "publish takes each connector's image or assembles it from a manifest-only folder, checks it, pushes it under its tag,\n" +
+			"creates or updates its definition in every workspace, and verifies what Airbyte then holds.\n" +
+			"A CONNECTOR is a folder with a metadata.yaml, a manifest.yaml or a Dockerfile; globs are taken.",
+	})
+}
+
+func planCommand(p Process) *cobra.Command {
+	return inputCommand(p, config.Plan, &cobra.Command{
+		Use: "plan [flags] [CONNECTOR...]", Short: "Say what publish would do; read only",
+	})
+}
+
+func lintCommand(p Process) *cobra.Command {
+	return inputCommand(p, config.Lint, &cobra.Command{
+		Use: "lint [flags] [CONNECTOR...]", Short: "Hold images against Airbyte's contract, from manifest and config alone",
+	})
+}
+
+func inputCommand(p Process, verb config.Verb, cmd *cobra.Command) *cobra.Command {
+	cmd.Args = cobra.ArbitraryArgs
+	addInputs(cmd)
+	output := cmd.Flags().StringP("output", "o", "text", "what standard output gets: text or json")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if *output != "text" && *output != "json" {
+			return &fault.Error{Code: fault.InvalidInput, Op: "read the flag", Object: "--output",
+				Cause: fmt.Sprintf("%q is not a form of output", fault.Bounded(*output)), Remedy: "Give text or json."}
+		}
+		r := run{Process: p, verb: verb, json: *output == "json"}
+		return r.do(cmd.Context(), config.Lookup{Flags: given(cmd.Flags()), Args: args, Getenv: p.Getenv, Environ: p.Environ, Dir: p.Dir, Verb: verb})
+	}
+	return cmd
+}
+
+// run is one run of a verb that reads inputs.
+type run struct {
+	Process
+	verb config.Verb
+	json bool
+	host host.Host
+}
+
+func (r *run) do(ctx context.Context, lookup config.Lookup) (err error) {
+	options := host.Options{Getenv: r.Getenv, Stdout: r.Stdout, Stderr: r.Stderr, Dir: r.Dir,
+		StdoutIsTerminal: r.StdoutIsTerminal, StderrIsTerminal: r.StderrIsTerminal}
+	if r.json {
+		// Standard output is for the machine that reads the JSON.
+		options.Log = r.Stderr
+	}
+	r.host = host.Detect(options)
+	defer func() { err = cmp.Or(err, r.host.Close()) }()
+	section := r.host.Section("")
+	cfg, err := config.Load(lookup)
+	r.host.Mask(cfg.Secrets()...)
+	var result publish.Result
+	if err == nil {
+		for _, f := range cfg.Warnings {
+			log{section}.Finding(f)
+		}
+		result, err = r.work(ctx, cfg, section)
+	}
+	err = errors.Join(result.Err(), err)
+	annotate(section, err)
+	code := exitCode(ctx, err)
+	if err := r.tell(report.New(result, err, r.host.Redact)); err != nil {
+		annotate(section, err)
+		code = max(code, exitFailed)
+	}
+	if code != exitDone {
+		return exit(code)
+	}
+	return nil
+}
+
+// work wires the parts and runs them.
+func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section) (_ publish.Result, err error) {
+	images := registry.New(registry.Options{
+		Username: cfg.Registry.Username, Password: cfg.Registry.Password, Token: cfg.Registry.Token, Hosts: hosts(cfg.Connectors),
+		TLS: cfg.Registry.TLS, PlainHTTP: cfg.Registry.PlainHTTP, Getenv: r.Getenv, UserAgent: userAgent(),
+		Log: func(line string) { section.Info("%s", line) },
+	})
+	builder := build.New(build.Options{Open: images.Open, Getenv: r.Getenv, UserAgent: userAgent()})
+	defer func() { err = cmp.Or(err, builder.Close()) }()
+	several := len(cfg.Connectors) > 1
+	p := publish.Publisher{
+		Builder: builder, Registry: images, WorkspaceIDs: cfg.WorkspaceIDs, Register: cfg.Register,
+		IfTagExists: publish.TagPolicy(cfg.IfTagExists), Jobs: cfg.Jobs,
+		NewLog: func(c connector.Connector) (connector.Log, func()) {
+			s := r.host.Section(c.Label, host.Buffered(several))
+			// What a section could not write, Host.Close tells.
+			return log{s}, func() { _ = s.Close() }
+		},
+	}
+	if r.verb == config.Lint {
+		return p.Lint(ctx, cfg.Connectors), nil
+	}
+	if cfg.Register {
+		a := airbyte.New(airbyte.Options{
+			URL: cfg.Airbyte.URL, ClientID: cfg.Airbyte.ClientID, ClientSecret: cfg.Airbyte.ClientSecret,
+			Username: cfg.Airbyte.Username, Password: cfg.Airbyte.Password, AccessToken: cfg.Airbyte.AccessToken,
+			Headers: cfg.Airbyte.Headers, TLS: cfg.Airbyte.TLS, Timeout: cfg.Airbyte.Timeout, UserAgent: userAgent(), Log: section.Info,
+		})
+		p.Workspaces, p.Definitions = a, a
+	}
+	if r.verb == config.Plan || cfg.DryRun {
+		return p.Plan(ctx, cfg.Connectors), nil
+	}
+	return p.Publish(ctx, cfg.Connectors), nil
+}
+
+// hosts are the registries that the connectors are published to.
+func hosts(connectors []connector.Connector) []string {
+	var all []string
+	for _, c := range connectors {
+		all = append(all, c.Repository.Registry())
+	}
+	return all
+}
+
+// tell hands the result to whoever waits for it: standard output, and the CI host's outputs and summary.
+func (r *run) tell(told report.Report) error {
+	text := told.Text()
+	if r.json {
+		text = string(told.JSON())
+	}
+	out := r.host.Redacting(r.Stdout)
+	_, err := io.WriteString(out, text)
+	err = errors.Join(err, out.Close())
+	if r.verb == config.Lint {
+		return err
+	}
+	var outputs []host.Output
+	for _, o := range told.Outputs() {
+		outputs = append(outputs, host.Output(o))
+	}
+	return errors.Join(err, r.host.WriteOutputs(outputs), r.host.WriteSummary(told.Markdown()))
+}
+
+var (
+	_ publish.Builder     = (*build.Builder)(nil)
+	_ publish.Registry    = (*registry.Client)(nil)
+	_ publish.Workspaces  = (*airbyte.Client)(nil)
+	_ publish.Definitions = (*airbyte.Client)(nil)
+)

@@ -70,7 +70,7 @@ func (a *Airbyte) readSpec(ctx context.Context, t connector.Type, ref, workspace
 		return job.spec, nil
 	}
 	if job.failure != nil {
-		a.o.Log("spec of %s: %s", ref, job.failure.ExternalMessage)
+		a.o.Log("spec of %s: %s %q", ref, job.failure.ExternalMessage, job.logs)
 	}
 	if a.is(hidesErrors) {
 		return nil, uncaught("Get Spec Job failed (imageName=%s, isCustomConnector=true, workspaceId=%s)", ref, workspace)

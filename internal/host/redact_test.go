@@ -252,7 +252,7 @@ func FuzzRedactLeavesNoSecret(f *testing.F) {
 		h.Mask(secret)
 		secret = strings.TrimSpace(secret)
 		if len([]rune(secret)) < anywhereLength || strings.ContainsAny(secret, "\r\n*") || strings.HasPrefix(secret, "{") {
-			t.Skip("not a secret that is hidden wherever it stands")
+			return // not a secret that is hidden wherever it stands
 		}
 		text = strings.ReplaceAll(text, "*", "")
 		if got := h.Redact(text + secret + text); strings.Contains(got, secret) {

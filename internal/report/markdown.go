@@ -18,13 +18,8 @@ func (p Report) Markdown() string {
 		title += " (plan)"
 	}
 	fmt.Fprintf(&b, "## %s: %s\n", title, p.headline())
-	for from := 0; from < len(p.rows); {
-		to := from + 1
-		for to < len(p.rows) && p.rows[to].Connector == p.rows[from].Connector && p.rows[to].Image == p.rows[from].Image {
-			to++
-		}
-		p.connectorMarkdown(&b, p.rows[from:to])
-		from = to
+	for _, rows := range p.connectors() {
+		p.connectorMarkdown(&b, rows)
 	}
 	if len(p.others) > 0 {
 		b.WriteString("\n### ❌ The run\n")
@@ -36,24 +31,19 @@ func (p Report) Markdown() string {
 // connectorMarkdown writes about one connector, which has a row for each workspace.
 func (p Report) connectorMarkdown(b *strings.Builder, rows []row) {
 	first := rows[0]
-	mark, failed := "✅", []failure(nil)
-	seen := map[failure]bool{}
-	for _, r := range rows {
-		for _, f := range r.failures {
-			if !seen[f] {
-				seen[f] = true
-				failed = append(failed, f)
-			}
-		}
+	failed := failuresOf(rows)
+	mark := "✅ "
+	switch {
+	case len(failed) > 0:
+		mark = "❌ "
+	case p.planned:
+		mark = ""
 	}
-	if len(failed) > 0 {
-		mark = "❌"
-	}
-	fmt.Fprintf(b, "\n### %s %s\n\n", mark, code(first.Connector))
+	fmt.Fprintf(b, "\n### %s%s\n\n", mark, code(first.Connector))
 	b.WriteString("| | |\n|---|---|\n")
-	what := strings.TrimSpace(first.Type + " " + strings.TrimSpace("**"+escape(first.Name, cellLimit)+"**"))
-	if first.Name == "" {
-		what = first.Type
+	what := first.Type
+	if first.Name != "" {
+		what += " **" + escape(first.Name, cellLimit) + "**"
 	}
 	line := func(name, value string) {
 		if value != "" {
@@ -63,7 +53,11 @@ func (p Report) connectorMarkdown(b *strings.Builder, rows []row) {
 	line("Connector", what)
 	line("Image", code(first.Image))
 	line("Digest", code(first.Digest))
-	b.WriteString("\n| Workspace | Definition | Tag | Result | Done |\n|---|---|---|---|---|\n")
+	done := "Done"
+	if p.planned {
+		done = "To do"
+	}
+	fmt.Fprintf(b, "\n| Workspace | Definition | Tag | Result | %s |\n|---|---|---|---|---|\n", done)
 	for _, r := range rows {
 		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n",
 			r.workspaceMarkdown(), dash(code(r.DefinitionID)), r.tagMarkdown(), p.verdict(r), dash(escape(strings.Join(r.Actions, ", "), proseLimit)))

@@ -152,6 +152,33 @@ func (p Report) verdict(r row) string {
 	return string(r.Action)
 }
 
+// connectors are the rows, those of one connector together. A connector has a row for each workspace, one after the
+// other.
+func (p Report) connectors() [][]row {
+	var all [][]row
+	for i, r := range p.rows {
+		if i > 0 && r.Connector == p.rows[i-1].Connector && r.Image == p.rows[i-1].Image {
+			all[len(all)-1] = append(all[len(all)-1], r)
+			continue
+		}
+		all = append(all, []row{r})
+	}
+	return all
+}
+
+// failuresOf are the failures of some rows, each once.
+func failuresOf(rows []row) []failure {
+	var all []failure
+	for _, r := range rows {
+		for _, f := range r.failures {
+			if !slices.Contains(all, f) {
+				all = append(all, f)
+			}
+		}
+	}
+	return all
+}
+
 // headline counts the verdicts, in the order in which they first come, failures last: "2 created, 1 failed".
 func (p Report) headline() string {
 	var order []string
@@ -173,6 +200,9 @@ func (p Report) headline() string {
 	}
 	for i, v := range order {
 		order[i] = strconv.Itoa(count[v]) + " " + v
+	}
+	if len(p.others) > 0 {
+		order = append(order, "the run failed")
 	}
 	return strings.Join(order, ", ")
 }

@@ -3,31 +3,24 @@ package report
 import (
 	"fmt"
 	"strings"
-	"text/tabwriter"
 )
 
 const (
-	// shortDigest is how much of a digest a person needs to recognise it: "sha256:" and twelve digits.
-	shortDigest = 19
-	cellLimit   = 256
-	proseLimit  = 1000
+	cellLimit  = 256
+	proseLimit = 1000
 )
 
-// Text is the report for a person at a terminal: a line per row, what went wrong and what to do about it, and the
-// sum. On a CI host it must be printed by package host, which keeps it from being read as a command.
+// Text is the report for a person at a terminal: for each connector its image, a line per workspace, what went wrong
+// and what to do about it, and at the end the sum. On a CI host it must be printed by package host, which keeps it
+// from being read as a command.
 func (p Report) Text() string {
 	var b strings.Builder
-	p.textTable(&b)
-	for _, r := range p.rows {
-		for _, f := range r.failures {
-			b.WriteString("\n" + visible(r.where(), cellLimit) + ": " + f.text())
-		}
+	for _, rows := range p.connectors() {
+		p.connectorText(&b, rows)
+		b.WriteString("\n")
 	}
 	for _, f := range p.others {
-		b.WriteString("\n" + f.text())
-	}
-	if b.Len() > 0 {
-		b.WriteString("\n")
+		b.WriteString(f.text("") + "\n")
 	}
 	if p.planned {
 		b.WriteString("plan: ")
@@ -36,23 +29,40 @@ func (p Report) Text() string {
 	return b.String()
 }
 
-func (p Report) textTable(b *strings.Builder) {
-	if len(p.rows) == 0 {
-		return
+// connectorText writes about one connector, which has a row for each workspace.
+func (p Report) connectorText(b *strings.Builder, rows []row) {
+	first := rows[0]
+	lines := [][2]string{{"image", first.Image}, {"digest", first.Digest}}
+	for _, r := range rows {
+		lines = append(lines, [2]string{p.verdict(r), r.registration()})
 	}
-	t := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "CONNECTOR\tRESULT\tIMAGE\tDIGEST\tWAS\tWORKSPACE\tDEFINITION")
-	for _, r := range p.rows {
-		cells := []string{r.Connector, p.verdict(r), r.Image, r.Digest[:min(len(r.Digest), shortDigest)], r.PreviousTag, r.workspace(), r.DefinitionID}
-		for i, c := range cells {
-			if cells[i] = visible(c, cellLimit); c == "" {
-				cells[i] = "-"
-			}
+	width := 0
+	for _, l := range lines {
+		width = max(width, len(l[0]))
+	}
+	b.WriteString(visible(first.Connector, cellLimit) + "\n")
+	for i, l := range lines {
+		// The image and its digest are left out where there are none; a verdict speaks for itself.
+		if l[1] != "" || i > 1 {
+			line := fmt.Sprintf("  %-*s  %s", width, l[0], visible(l[1], proseLimit))
+			b.WriteString(strings.TrimRight(line, " ") + "\n")
 		}
-		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
-	// A strings.Builder takes everything.
-	_ = t.Flush()
+	for _, f := range failuresOf(rows) {
+		b.WriteString(f.text("  "))
+	}
+}
+
+// registration says which definition a row is about, where it is, and what tag it had.
+func (r row) registration() string {
+	s := r.DefinitionID
+	if w := r.workspace(); w != "" {
+		s += " in " + w
+	}
+	if r.PreviousTag != "" && r.PreviousTag != r.Tag {
+		s += ", was " + r.PreviousTag
+	}
+	return strings.TrimSpace(s)
 }
 
 // workspace is the workspace as a person knows it.
@@ -61,14 +71,6 @@ func (r row) workspace() string {
 		return r.WorkspaceName
 	}
 	return r.WorkspaceID
-}
-
-// where names the row.
-func (r row) where() string {
-	if w := r.workspace(); w != "" {
-		return r.Connector + " in " + w
-	}
-	return r.Connector
 }
 
 // sentence says what was being done, to what, and what went wrong.
@@ -83,10 +85,10 @@ func (f failure) sentence() string {
 	return s + "."
 }
 
-func (f failure) text() string {
-	s := string(f.Code) + ": " + visible(f.sentence(), proseLimit) + "\n"
+func (f failure) text(indent string) string {
+	s := indent + string(f.Code) + ": " + visible(f.sentence(), proseLimit) + "\n"
 	if f.Remedy != "" {
-		s += "  " + visible(f.Remedy, proseLimit) + "\n"
+		s += indent + "  " + visible(f.Remedy, proseLimit) + "\n"
 	}
-	return s + "  " + f.Page + "\n"
+	return s + indent + "  " + f.Page + "\n"
 }

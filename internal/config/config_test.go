@@ -78,6 +78,7 @@ func TestPrecedenceOfSecretsAndTheirFiles(t *testing.T) {
 		{"variable over an action's file", world{env: env("airbyte-access-token", "v", "inputs", `{"airbyte-access-token-file": "nowhere"}`)}, "v"},
 		{"variable's file over the action", world{env: env("airbyte-access-token-file", "other", "inputs", `{"airbyte-access-token": "a"}`)}, "from-the-other"},
 		{"action with dashes", world{env: map[string]string{"INPUT_AIRBYTE-ACCESS-TOKEN": "a"}}, "a"},
+		{"only white space", world{env: env("airbyte-access-token", " \n", "inputs", `{"airbyte-access-token": "a"}`)}, "a"},
 		{"spaces count", world{env: env("airbyte-access-token", " a b ")}, " a b "},
 	}
 	for _, tt := range tests {
@@ -196,7 +197,7 @@ func TestValuesAreConverted(t *testing.T) {
 	c := world{
 		files: map[string]string{"metadata.yaml": erp, "ca.pem": "comment\n" + cert + cert},
 		env: env("workspace-ids", strings.ToUpper(id)+"\n"+id+",,\r\n 22345678-90ab-cdef-1234-567890abcdef ", "extra-tags", "latest\n1.2,latest",
-			"airbyte-headers", "X-A: b, c\n\nx-a: d:e\n", "resource-requirements", "default:\n  cpu_limit: '1'\n",
+			"airbyte-headers", "X-A: b, c\n\nx-a: d:e\n", "resource-requirements", "\n  default:\n    cpu_limit: '1'\n  jobSpecific: []\n",
 			"inputs", `{"jobs": 7, "dry-run": true, "register": "", "name": null}`,
 			"registry-ca-certificate", "ca.pem", "registry-client-certificate", cert, "registry-client-key", key),
 	}.mustLoad(t)
@@ -299,6 +300,7 @@ func TestSecretsHoldsEveryForm(t *testing.T) {
 		files: map[string]string{"metadata.yaml": erp, "token": "file-s3cret\n"},
 		flags: map[string]string{"registry-token": "flag-s3cret"},
 		env: env("registry-username", "me", "registry-password", `p&"<s3cret>`, "airbyte-access-token-file", "token", "registry-client-key", key,
+			"airbyte-client-secret", `quoted-s3cret"`,
 			"airbyte-headers", "Proxy-Authorization: Bearer header-s3cret", "airbyte-url", "https://me:url-s3cret%21@example.com",
 			"inputs", `{"registry-password": "overridden-s3cret"}`),
 	}.load(t)
@@ -306,7 +308,7 @@ func TestSecretsHoldsEveryForm(t *testing.T) {
 		t.Fatal("a secret as a flag is a mistake")
 	}
 	secrets := c.Secrets()
-	for _, want := range []string{"flag-s3cret", "file-s3cret", "overridden-s3cret", `p&"<s3cret>`, "Bearer header-s3cret", "header-s3cret",
+	for _, want := range []string{"flag-s3cret", "file-s3cret", "overridden-s3cret", `p&"<s3cret>`, "Bearer header-s3cret", "header-s3cret", `quoted-s3cret\"`,
 		"url-s3cret%21", "url-s3cret!", url.QueryEscape(`p&"<s3cret>`), `p&\"<s3cret>`, `p\u0026\"\u003cs3cret\u003e`,
 		strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(`me:p&"<s3cret>`)), "="), strings.Split(key, "\n")[1]} {
 		if !slices.Contains(secrets, want) {

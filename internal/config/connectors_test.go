@@ -44,6 +44,8 @@ func TestConnectorsAreFound(t *testing.T) {
 			[]string{"c/destination-b destination destination-b ghcr.io/acme/destination-b:7", "c/source-a source source-a ghcr.io/acme/source-a:7"}},
 		{"a comma in an argument", world{files: bare, args: []string{"c/a,b"}, env: env("image", "ghcr.io/acme/source-x", "tag", "7")},
 			[]string{"c/a,b source source-x ghcr.io/acme/source-x:7"}},
+		{"an empty argument", world{files: two(), args: []string{"", "source-erp", " "}}, []string{erpLine}},
+		{"only empty arguments", world{files: two(), args: []string{""}, env: env("connectors", "source-erp")}, []string{erpLine}},
 		{"a folder named like a glob", world{files: map[string]string{"[source-a]/Dockerfile": ""}, args: []string{"[source-a]"}, env: env("image", "ghcr.io/acme/source-x", "tag", "7")},
 			[]string{"[source-a] source source-x ghcr.io/acme/source-x:7"}},
 		{"one source for many", world{files: two(), args: []string{"*"}, env: env("source", "docker-archive:out/{connector}.tar")},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
@@ -48,8 +49,8 @@ func (f folder) imageName() string {
 func (r *reader) folders() []folder {
 	paths := r.list("connectors")
 	if r.values["connectors"].from == fromArguments {
-		// A comma in an argument is part of a path.
-		paths = r.Args
+		// A comma in an argument is part of a path. An empty one is a variable that was not set.
+		paths = slices.DeleteFunc(slices.Clone(r.Args), func(a string) bool { return strings.TrimSpace(a) == "" })
 	}
 	if len(paths) == 0 {
 		r.reject(fault.MissingInput, "connectors", r.values["connectors"].String()+" names no folder", "Name one, or leave it unset for the working directory.")

@@ -78,7 +78,7 @@ func newReader(l Lookup) *reader {
 		case i.Secret:
 			r.secret(i, sources)
 		case i.Kind != File:
-			r.values[i.Name] = cmp.Or(first(sources, i.Name), value{text: i.Default})
+			r.values[i.Name] = cmp.Or(first(sources, i), value{text: i.Default})
 		}
 	}
 	return r
@@ -101,12 +101,17 @@ func (r *reader) fail(problem *fault.Error) {
 type source func(input string) value
 
 // first is what the first source that has anything for the input has, without white space around it.
-func first(sources []source, input string) value {
+func first(sources []source, i Input) value {
 	for _, s := range sources {
-		v := s(input)
-		if v.text = strings.TrimSpace(v.text); v.text != "" {
-			return v
+		v := s(i.Name)
+		if strings.TrimSpace(v.text) == "" {
+			continue
 		}
+		// YAML's first line keeps its indentation, because the others have theirs.
+		if i.Kind != Object {
+			v.text = strings.TrimSpace(v.text)
+		}
+		return v
 	}
 	return value{}
 }

@@ -25,6 +25,9 @@ func (r *reader) secret(i Input, sources []source) {
 	for _, s := range sources {
 		direct, file := s(i.Name), s(i.Name+fileSuffix)
 		direct.text, file.text = strings.TrimRight(direct.text, "\r\n"), strings.TrimSpace(file.text)
+		if strings.TrimSpace(direct.text) == "" {
+			direct.text = ""
+		}
 		switch {
 		case direct.text == "" && file.text == "":
 			continue
@@ -89,7 +92,7 @@ func (s secrets) forms(text string) {
 		b.Reset()
 		encoder.SetEscapeHTML(html)
 		if encoder.Encode(text) == nil {
-			s[strings.Trim(strings.TrimSpace(b.String()), `"`)] = true
+			s[strings.TrimSuffix(b.String()[1:], "\"\n")] = true
 		}
 	}
 }

@@ -26,8 +26,8 @@ func (r *reader) gitTag(folders []folder) gitTag {
 		r.rephrase(chosen{r.text("tag-pattern"), `input "tag-pattern"`}, err)
 		return gitTag{wrong: true}
 	}
-	ref, _ := strings.CutPrefix(r.getenv("GITHUB_REF"), "refs/tags/")
-	if ref == r.getenv("GITHUB_REF") {
+	ref, isTag := strings.CutPrefix(r.getenv("GITHUB_REF"), "refs/tags/")
+	if !isTag {
 		ref = r.getenv("CI_COMMIT_TAG")
 	}
 	if ref == "" || r.given("tag") {

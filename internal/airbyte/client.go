@@ -106,7 +106,7 @@ func New(o Options) *Client {
 
 // baseURL is what stands in front of /api/v1 in the addresses of u's instance.
 func baseURL(u *url.URL) *url.URL {
-	b := &url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight(u.Path, "/")}
+	b := &url.URL{Scheme: u.Scheme, Host: u.Host, Path: strings.TrimRight("/"+strings.TrimLeft(u.Path, "/"), "/")}
 	for _, suffix := range []string{"/api/public/v1", "/api/public", "/api/v1", "/api"} {
 		if prefix, found := strings.CutSuffix(b.Path, suffix); found {
 			b.Path = strings.TrimRight(prefix, "/")

@@ -76,11 +76,15 @@ func (c *Client) loadInstance(ctx context.Context) (instance, error) {
 		c.options.Log("%s redirects to https: going on with %s", c.base, upgraded)
 		return c.configuration(ctx, upgraded)
 	}
-	if a.status == http.StatusNotFound && c.healthy(ctx) {
+	if a.status != http.StatusNotFound {
+		return instance{}, err
+	}
+	if c.healthy(ctx) {
 		// The endpoint came with 0.50.9.
 		return instance{version: oldest, base: c.base, organizationID: defaultOrganization}, nil
 	}
-	return instance{}, err
+	return instance{}, &fault.Error{Code: fault.NotAirbyte, Op: "read the configuration of", Object: c.base.String(),
+		Cause: "there is no self-managed Airbyte at this address (" + a.said() + ")", Remedy: addressRemedy, Err: err}
 }
 
 // configuration asks for the instance's configuration, which every self-managed instance gives to anybody. Basic

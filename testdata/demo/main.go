@@ -47,7 +47,7 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 	if registry == "" || d.binary == "" || d.definitions == "" {
 		return errors.New("there is no sandbox around: run it as go run . sandbox -- go run ./testdata/demo")
 	}
-	if d.folder, err = connectors.Dir(ctx, connector); err != nil {
+	if d.folder, err = folder(ctx); err != nil {
 		return err
 	}
 	temp, err := os.MkdirTemp("", "airbyte-publish-demo-")
@@ -62,7 +62,7 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 		return err
 	}
 	d.heading("Publish it")
-	if _, err := d.publish(ctx); err != nil {
+	if err := d.publish(ctx, "1 created"); err != nil {
 		return err
 	}
 	d.heading("What Airbyte has now")
@@ -70,15 +70,27 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) (err er
 		return err
 	}
 	d.heading("Publish it again")
-	second, err := d.publish(ctx)
-	if err != nil {
+	if err := d.publish(ctx, "1 unchanged"); err != nil {
 		return err
-	}
-	if !bytes.Contains(second, []byte("unchanged")) {
-		return errors.New("the second publish of the same image was not unchanged")
 	}
 	d.heading("Done: published once, and unchanged the second time")
 	return nil
+}
+
+// folder is the connector's, as a user in this folder would write it.
+func folder(ctx context.Context) (string, error) {
+	dir, err := connectors.Dir(ctx, connector)
+	if err != nil {
+		return "", err
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	if relative, err := filepath.Rel(here, dir); err == nil {
+		return filepath.ToSlash(relative), nil
+	}
+	return dir, nil
 }
 
 func (d *demo) heading(format string, args ...any) {
@@ -99,8 +111,8 @@ func (d *demo) build(ctx context.Context) error {
 	return connectors.WriteLayout(img, d.layout)
 }
 
-// publish runs the tool on the connector as a user would, and returns what it printed.
-func (d *demo) publish(ctx context.Context) ([]byte, error) {
+// publish runs the tool on the connector as a user would, and wants it to end with the outcome.
+func (d *demo) publish(ctx context.Context, outcome string) error {
 	inputs := []string{"AIRBYTE_PUBLISH_IMAGE=" + d.image, "AIRBYTE_PUBLISH_SOURCE=oci:" + d.layout}
 	for _, input := range inputs {
 		fmt.Fprintf(d.out, "%s \\\n", input)
@@ -112,9 +124,12 @@ func (d *demo) publish(ctx context.Context) ([]byte, error) {
 	cmd.Env = append(cmd.Environ(), inputs...)
 	cmd.Stdout, cmd.Stderr = both, both
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("airbyte-publish publish: %w", err)
+		return fmt.Errorf("airbyte-publish publish: %w", err)
 	}
-	return printed.Bytes(), nil
+	if !bytes.HasSuffix(bytes.TrimSpace(printed.Bytes()), []byte("\n"+outcome)) {
+		return fmt.Errorf("airbyte-publish publish did not end with %q", outcome)
+	}
+	return nil
 }
 
 // show prints the sandbox's own page of definitions.

@@ -83,8 +83,10 @@ func (a *Airbyte) overridden(x *Actor) bool {
 
 func (k kind) readActor(a *Airbyte, x *Actor) map[string]any {
 	r := map[string]any{k.word + "Id": x.ID, k.idKey(): x.DefinitionID, "workspaceId": x.WorkspaceID, "name": x.Name,
-		"connectionConfiguration": x.Configuration, k.word + "Name": "", "isVersionOverrideApplied": a.overridden(x),
-		"createdAt": a.o.Now().Unix()}
+		"connectionConfiguration": x.Configuration, k.word + "Name": "", "isVersionOverrideApplied": a.overridden(x)}
+	if a.is(hasCreationTimes) {
+		r["createdAt"] = a.o.Now().Unix()
+	}
 	if d := a.find(x.DefinitionID); d != nil {
 		r[k.word+"Name"] = d.Name
 	}
@@ -238,5 +240,15 @@ func (k kind) getVersion(a *Airbyte, _ context.Context, b *body) (any, error) {
 	if a.is(hasOldOverrideField) {
 		field = "isOverrideApplied"
 	}
-	return map[string]any{"dockerRepository": d.Repository, "dockerImageTag": tag, field: a.overridden(&x), "supportState": "supported"}, nil
+	r := map[string]any{"dockerRepository": d.Repository, "dockerImageTag": tag, field: a.overridden(&x), "supportState": "supported"}
+	for name, in := range map[string]span{"supportsDbt": hasDbtFields, "supportsRefreshes": hasRefreshes,
+		"supportsFileTransfer": hasFileTransfer, "supportsDataActivation": hasDataActivation} {
+		if a.is(in) {
+			r[name] = false
+		}
+	}
+	if a.is(hasDbtFields) {
+		r["normalizationConfig"] = map[string]any{"supported": false}
+	}
+	return r, nil
 }

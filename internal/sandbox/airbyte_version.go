@@ -92,6 +92,11 @@ var (
 	pagesActors            = span{from: version{1, 8, 0}}
 	databaseErrorsConflict = span{from: version{1, 5, 0}}
 	hidesErrors            = span{from: version{2, 0, 0}}
-	hasSpecCommand         = span{from: version{2, 0, 0}}
-	takesSpecification     = span{from: version{2, 1, 0}}
+	// The next four have the first version at hand whose document has them; it may have been an earlier one.
+	hasRefreshes       = span{from: version{0, 63, 0}}
+	hasCreationTimes   = span{from: version{1, 5, 0}}
+	hasFileTransfer    = span{from: version{1, 5, 0}}
+	hasDataActivation  = span{from: version{1, 7, 0}}
+	hasSpecCommand     = span{from: version{2, 0, 0}}
+	takesSpecification = span{from: version{2, 1, 0}}
 )

@@ -48,11 +48,32 @@ func unseen(r rune) bool {
 // sure, format characters that can't be seen count as well.
 func defuse(line string) string {
 	line = strings.ReplaceAll(line, "##[", "# #[")
-	rest := strings.TrimLeftFunc(line, func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) })
+	rest := strings.TrimLeftFunc(line, ignorable)
 	if strings.HasPrefix(rest, "::") {
 		return line[:len(line)-len(rest)] + ": " + rest[1:]
 	}
 	return line
+}
+
+// ignorable tells of what may stand before a command.
+func ignorable(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) }
+
+// defuseText defuses all lines of a text, which keeps its line breaks. Without atStart the first is the rest of a line.
+func defuseText(text string, atStart bool) string {
+	var b strings.Builder
+	for text != "" {
+		end := strings.IndexAny(text, "\r\n") + 1
+		if end == 0 {
+			end = len(text)
+		}
+		if atStart {
+			b.WriteString(defuse(text[:end]))
+		} else {
+			b.WriteString(strings.ReplaceAll(text[:end], "##[", "# #["))
+		}
+		text, atStart = text[end:], true
+	}
+	return b.String()
 }
 
 // untrustedLimit is how many bytes of another party's text are printed.

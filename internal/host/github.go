@@ -149,6 +149,8 @@ func (g *gitHub) inWorkspace(file string) (string, bool) {
 	return file, false
 }
 
+func (g *gitHub) harmless() func(string, bool) string { return defuseText }
+
 func (g *gitHub) mask(forms []string) string {
 	return g.command(func(a *githubactions.Action) {
 		for _, f := range forms {

@@ -106,6 +106,34 @@ func TestGitHubRunsNoCommandFromText(t *testing.T) {
 	}
 }
 
+func TestGitHubRunsNoCommandFromWhatIsPrintedBesideTheLog(t *testing.T) {
+	t.Parallel()
+	for name, text := range hostile {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			text = strings.ReplaceAll(text, "\x1b", "") // a terminal's commands are not the runner's
+			blanks := strings.Repeat(" ", heldBack)
+			for _, text := range []string{text, "\n" + text, blanks + text, blanks + " " + text, blanks + "  " + text, strings.Repeat("x", heldBack) + text} {
+				for size := range 3 {
+					var b bytes.Buffer
+					w := Detect(gitHubWorld(t).options()).Redacting(&b)
+					for part := range slices.Chunk([]byte(text), heldBack+size) {
+						if _, err := w.Write(part); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := w.Close(); err != nil {
+						t.Fatal(err)
+					}
+					if commands, _ := runLog(t, b.String()); len(commands) > 0 {
+						t.Fatalf("commands %q", commands)
+					}
+				}
+			}
+		})
+	}
+}
+
 func TestGitHubKeepsTextReadable(t *testing.T) {
 	t.Parallel()
 	w := gitHubWorld(t)

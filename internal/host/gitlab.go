@@ -45,6 +45,8 @@ func (g *gitLab) name() string { return "gitlab" }
 
 func (g *gitLab) nests() bool { return true }
 
+func (g *gitLab) harmless() func(string, bool) string { return nil }
+
 func (g *gitLab) mask([]string) string { return "" }
 
 func (g *gitLab) heading(id int, title string, at time.Time) (string, func(time.Time) string) {

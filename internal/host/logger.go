@@ -26,6 +26,8 @@ type dialect interface {
 	lines(lines []string, depth int) string
 	guarded(lines []string, depth int) string
 	annotation(a Annotation, depth int) string
+	// harmless returns what keeps text of many lines from being read as commands, or nil on hosts that take none.
+	harmless() func(text string, atStart bool) string
 	// mask makes the host hide texts; "" when it can't.
 	mask(forms []string) string
 	// writeOutputs and writeSummary return lines for the log where the host has no better place, or to say what was
@@ -86,7 +88,7 @@ func (l *logger) Redact(s string) string { return l.redactor.redact(s) }
 
 // Redacting implements Host.
 func (l *logger) Redacting(w io.Writer) io.WriteCloser {
-	return &redactingWriter{r: &l.redactor, w: w}
+	return &redactingWriter{r: &l.redactor, w: w, harmless: l.harmless()}
 }
 
 // WriteOutputs implements Host.

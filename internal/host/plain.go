@@ -19,6 +19,8 @@ func (p *plain) name() string { return "plain" }
 
 func (p *plain) nests() bool { return true }
 
+func (p *plain) harmless() func(string, bool) string { return nil }
+
 func (p *plain) mask([]string) string { return "" }
 
 func (p *plain) heading(_ int, title string, _ time.Time) (string, func(time.Time) string) {

@@ -242,14 +242,19 @@ func isWord(s string, sp span) bool {
 // heldBack is how many bytes of an unfinished line a redacting writer holds, in addition to the longest secret.
 const heldBack = 64 << 10
 
-// redactingWriter passes on lines without the secrets in them. What is behind the last line break waits for the rest
-// of its line, because a secret may be half written.
+// redactingWriter passes on lines without the secrets in them, and made harmless for the host. What is behind the last
+// line break waits for the rest of its line, because a secret or a command may be half written.
 type redactingWriter struct {
 	r *redactor
 	w io.Writer
+	// harmless keeps text from being read as a command; atStart tells that it begins a line. Nil when the host takes
+	// no commands.
+	harmless func(text string, atStart bool) string
 
 	mu      sync.Mutex
 	pending []byte
+	// within tells that more than white space of the current line was passed on already.
+	within bool
 }
 
 // Write takes in p; its error is that of passing lines on.
@@ -275,8 +280,14 @@ func (w *redactingWriter) pass(cut int) error {
 	if cut == 0 {
 		return nil
 	}
-	_, err := io.WriteString(w.w, w.r.redact(string(w.pending[:cut])))
+	text := w.r.redact(string(w.pending[:cut]))
 	w.pending = append(w.pending[:0], w.pending[cut:]...)
+	if w.harmless != nil {
+		text = w.harmless(text, !w.within)
+	}
+	last := strings.LastIndexAny(text, "\r\n") + 1
+	w.within = w.within && last == 0 || strings.TrimFunc(text[last:], ignorable) != ""
+	_, err := io.WriteString(w.w, text)
 	return err
 }
 
@@ -286,11 +297,22 @@ func (r *redactor) longestSecret() int {
 	return r.longest
 }
 
-// safeCut returns where s can be cut without cutting a secret, whole or half written.
+// safeCut returns where s can be cut without cutting a character, the mark of a command, or a secret, whole or half
+// written.
 func (r *redactor) safeCut(s string) int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	cut := max(len(s)-r.longest, 0)
+	cut := max(len(s)-max(r.longest, utf8.UTFMax), 0)
+	for range utf8.UTFMax - 1 {
+		if cut > 0 && !utf8.RuneStart(s[cut]) {
+			cut--
+		}
+	}
+	for range 2 {
+		if cut > 0 && strings.ContainsRune("#:", rune(s[cut-1])) {
+			cut--
+		}
+	}
 	for _, sp := range r.find(s) {
 		if sp.from < cut && cut < sp.to {
 			cut = sp.from

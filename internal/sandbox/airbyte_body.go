@@ -46,8 +46,7 @@ func readBody(r *http.Request, sent []byte) (*body, error) {
 		return b, nil
 	}
 	if kind != "application/json" {
-		return nil, &apiError{status: http.StatusUnsupportedMediaType, known: true,
-			message: "Content Type [" + kind + "] not allowed. Allowed types: [application/json]"}
+		return nil, framework(http.StatusUnsupportedMediaType, "Content Type ["+kind+"] not allowed. Allowed types: [application/json]")
 	}
 	if err := json.Unmarshal(sent, &b.fields); err != nil || b.fields == nil {
 		return nil, malformed

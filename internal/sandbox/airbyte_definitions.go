@@ -242,6 +242,9 @@ func (k kind) createCustom(a *Airbyte, ctx context.Context, b *body) (any, error
 // createScope reads whom a new definition is for: a workspace, or before 1.7.0 an organization.
 func (a *Airbyte) createScope(b *body) (workspace, organization string, err error) {
 	workspace, scope, scopeType := b.id("workspaceId"), b.id("scopeId"), b.text("scopeType")
+	if workspace == "" && !a.is(hasScopes) {
+		b.refuse("workspaceId", "", "must not be null")
+	}
 	if err := b.check(); err != nil {
 		return "", "", err
 	}
@@ -253,7 +256,7 @@ func (a *Airbyte) createScope(b *body) (workspace, organization string, err erro
 	case a.is(updateNeedsWorkspace):
 		return "", "", problem(http.StatusUnprocessableEntity, "unprocessable-entity",
 			"Cannot determine workspace ID. Must provide workspaceId or a scope of type workspace.")
-	case !a.is(hasScopes) || scope == "" || scopeType == "":
+	case scope == "" || scopeType == "":
 		return "", "", uncaught("Cannot invoke \"java.util.UUID.toString()\" because \"workspaceId\" is null")
 	case a.is(breaksScopedCreates):
 		// Without a workspace the spec job looks for that of the all-zero id.

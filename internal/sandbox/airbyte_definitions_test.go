@@ -48,6 +48,7 @@ func TestAirbyteCreateScopes(t *testing.T) {
 		version, scope string
 		status         int
 	}{
+		{"0.50.0", "workspace", 400},
 		{"1.5.0", "organization", 200}, {"1.5.0", "workspace", 200}, {"1.5.0", "", 500},
 		{"1.6.0", "organization", 500},
 		{"1.7.0", "organization", 422}, {"1.7.0", "workspace", 200}, {"1.7.0", "", 422},

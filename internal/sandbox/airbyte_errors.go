@@ -19,7 +19,7 @@ type apiError struct {
 	// known errors (KnownException in Airbyte's sources) keep their message in every version.
 	known      bool
 	violations []violation
-	// problem is a body of the newer kind, the same in every version; it stands for all the others.
+	// problem is a body that is the same in every version; it stands for all the others.
 	problem map[string]any
 }
 
@@ -47,6 +47,14 @@ func problem(status int, title, message string) *apiError {
 		"title":  title,
 		"detail": "The request could not be processed.",
 		"data":   map[string]any{"message": message},
+	}}
+}
+
+// framework is an error of the web framework (Micronaut), which answers before Airbyte's own code is reached.
+func framework(status int, message string) *apiError {
+	return &apiError{status: status, message: message, problem: map[string]any{
+		"message":   http.StatusText(status),
+		"_embedded": map[string]any{"errors": []any{map[string]any{"message": message}}},
 	}}
 }
 

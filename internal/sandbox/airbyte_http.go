@@ -148,7 +148,7 @@ func (a *Airbyte) serve(w http.ResponseWriter, r *http.Request, sent []byte) {
 		}
 	}
 	if !known {
-		a.fail(w, &apiError{status: http.StatusNotFound, message: "Page Not Found", known: true})
+		a.fail(w, framework(http.StatusNotFound, "Page Not Found"))
 		return
 	}
 	b, err := readBody(r, sent)

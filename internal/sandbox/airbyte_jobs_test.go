@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
@@ -80,6 +81,24 @@ func TestAirbyteSpecJobs(t *testing.T) {
 				t.Errorf("%d definitions", n)
 			}
 		})
+	}
+}
+
+func TestAirbyteJobsTakeTime(t *testing.T) {
+	t.Parallel()
+	i := serveAirbyte(t, AirbyteOptions{SpecDelay: 20 * time.Millisecond, FailureDelay: 40 * time.Millisecond,
+		RunSpec: func(ctx context.Context, ref string) (connector.SpecRun, error) {
+			if strings.HasSuffix(ref, ":none") {
+				return connector.SpecRun{}, errors.New("no such image")
+			}
+			return prints(specOf("a"))(ctx, ref)
+		}})
+	for tag, want := range map[string]time.Duration{"1.0.0": 20 * time.Millisecond, "none": 60 * time.Millisecond} {
+		begin := time.Now()
+		i.post("source_definitions/create_custom", createBody("A", tag))
+		if took := time.Since(begin); took < want {
+			t.Errorf("%s took %s, want %s at least", tag, took, want)
+		}
 	}
 }
 

@@ -59,7 +59,9 @@ func (a *Airbyte) runSpec(ctx context.Context, t connector.Type, ref string) spe
 	case job.spec == nil && trace == nil:
 		job.failure = a.failure(t, fmt.Sprintf(internalFail, ref))
 	}
-	job.logs = append(job.logs, strings.Split(strings.TrimRight(string(run.Stderr), "\n"), "\n")...)
+	if printed := strings.TrimSpace(string(run.Stderr)); printed != "" {
+		job.logs = append(job.logs, strings.Split(printed, "\n")...)
+	}
 	return job
 }
 

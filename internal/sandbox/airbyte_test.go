@@ -178,6 +178,9 @@ func TestAirbyteEndpointsByVersion(t *testing.T) {
 			}
 			want := (e.from == "" || !is.less(from)) && (e.until == "" || is.less(until))
 			status, text, _ := i.ask(e.method, e.path, nil)
+			if status == 404 && !strings.Contains(text, "Page Not Found") {
+				t.Errorf("%s: %s", e.path, text)
+			}
 			if got := status != 404; got != want {
 				t.Errorf("%s: %s %s: %d %s, want it there: %v", v, e.method, e.path, status, text, want)
 			}

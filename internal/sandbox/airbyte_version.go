@@ -64,7 +64,6 @@ func (s span) holds(v version) bool {
 
 // What changed in Airbyte's API, and when. The versions are those of its OpenAPI documents and sources.
 var (
-	always                 = span{}
 	hasCustomFlag          = span{from: version{0, 50, 28}}
 	hasTokenEndpoint       = span{from: version{0, 50, 38}}
 	hasInstanceVersion     = span{from: version{0, 57, 4}}

@@ -3,6 +3,7 @@ package build
 import (
 	"archive/tar"
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -36,39 +37,41 @@ var programs struct {
 	shell, connector []byte
 }
 
+// programsVariable names a folder with the programs, for a test binary that was started by another one.
+const programsVariable = "BUILD_TEST_PROGRAMS"
+
 // buildPrograms returns a shell (mvdan.cc/sh's gosh) and the connector of testdata, so that tests need only Go.
 func buildPrograms(t *testing.T) (shell, connector []byte) {
 	t.Helper()
-	programs.once.Do(func() {
-		if programs.dir, programs.err = os.MkdirTemp("", "airbyte-publish-test-"); programs.err != nil {
-			return
-		}
-		for pkg, into := range map[string]*[]byte{"mvdan.cc/sh/v3/cmd/gosh": &programs.shell, "./testdata/connector": &programs.connector} {
-			out := filepath.Join(programs.dir, filepath.Base(pkg))
-			cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", out, pkg)
-			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-			var output []byte
-			if output, programs.err = cmd.CombinedOutput(); programs.err != nil {
-				programs.err = &buildError{string(output), programs.err}
-				return
-			}
-			if *into, programs.err = os.ReadFile(out); programs.err != nil {
-				return
-			}
-		}
-	})
+	programs.once.Do(func() { programs.err = makePrograms() })
 	if programs.err != nil {
 		t.Fatal(programs.err)
 	}
 	return programs.shell, programs.connector
 }
 
-type buildError struct {
-	output string
-	err    error
+func makePrograms() (err error) {
+	dir := os.Getenv(programsVariable)
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "airbyte-publish-test-"); err != nil {
+			return err
+		}
+		programs.dir = dir
+		cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", dir, "mvdan.cc/sh/v3/cmd/gosh", "./testdata/connector")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+		if output, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("%w: %s", err, output)
+		}
+		if err := os.Chmod(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if programs.shell, err = os.ReadFile(filepath.Join(dir, "gosh")); err != nil {
+		return err
+	}
+	programs.connector, err = os.ReadFile(filepath.Join(dir, "connector"))
+	return err
 }
-
-func (e *buildError) Error() string { return e.err.Error() + ": " + e.output }
 
 // entry is one entry of a test layer.
 type entry struct {

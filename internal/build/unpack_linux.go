@@ -43,7 +43,8 @@ func unpack(ctx context.Context, img v1.Image, root *os.Root, ids identity) erro
 	if len(layers) != len(config.RootFS.DiffIDs) {
 		return fmt.Errorf("its manifest has %d layers and its config %d", len(layers), len(config.RootFS.DiffIDs))
 	}
-	u := &unpacker{ctx: ctx, root: root, ids: ids, folders: map[string]fs.FileMode{}, resolved: map[string]string{},
+	u := &unpacker{ctx: ctx, root: root, ids: ids, resolved: map[string]string{},
+		folders: map[string]fs.FileMode{".": ids.mode(implicitFolder)},
 		bytes: maxUnpackedBytes, entries: maxUnpackedEntries, names: maxUnpackedNames}
 	for i, layer := range layers {
 		u.written = map[string]struct{}{}
@@ -117,6 +118,9 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 	if name == "" {
 		u.folders["."] = u.ids.mode(h)
 		return u.ids.own(u.root, ".", h)
+	}
+	if strings.HasPrefix(name, ".wh..wh.") && name != ".wh..wh..opq" {
+		return nil // An older union file system's own.
 	}
 	parent, err := u.folder(path.Dir(name))
 	if err != nil {

@@ -27,14 +27,14 @@ func main() {
 		os.Exit(3)
 	case "hang":
 		// A child of its own, in a session of its own, which must not outlive the sandbox either.
-		child := exec.Command("/bin/connector", "sleep", "spec")
+		child := &exec.Cmd{Path: "/bin/connector", Args: []string{os.Getenv("MARK"), "sleep", "spec"}}
 		child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		if err := child.Start(); err != nil {
 			fmt.Println(err)
 			os.Exit(4)
 		}
 		fmt.Println("hanging")
-		select {}
+		time.Sleep(time.Hour)
 	case "sleep":
 		time.Sleep(time.Hour)
 	case "flood":
@@ -64,7 +64,7 @@ type Report struct {
 	Interfaces, Errors map[string]string
 	Root, Processes    []string
 	Status             map[string]string
-	Standard           int
+	Files              []string
 }
 
 func report() Report {
@@ -88,9 +88,8 @@ func report() Report {
 	}
 	fds, _ := os.ReadDir("/proc/self/fd")
 	for _, fd := range fds {
-		if target, _ := os.Readlink("/proc/self/fd/" + fd.Name()); !strings.HasPrefix(target, "anon_inode:") && !strings.HasPrefix(target, "/proc/") {
-			r.Standard++
-		}
+		target, _ := os.Readlink("/proc/self/fd/" + fd.Name())
+		r.Files = append(r.Files, fd.Name()+" "+target)
 	}
 	tries(r.Errors)
 	return r

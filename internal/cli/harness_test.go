@@ -231,3 +231,11 @@ func copyConnector(t *testing.T, connectorName, version string) string {
 	write(t, file, strings.Join(lines, "\n"))
 	return dir
 }
+
+// serve serves h on loopback and returns its host and port.
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return strings.TrimPrefix(server.URL, "http://")
+}

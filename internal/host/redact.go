@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"html"
 	"io"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -107,8 +108,8 @@ func secretLines(s string) []string {
 func secretValues(name string, value any, found func(string)) {
 	switch v := value.(type) {
 	case map[string]any:
-		for k, e := range v {
-			secretValues(k, e, found)
+		for _, k := range slices.Sorted(maps.Keys(v)) {
+			secretValues(k, v[k], found)
 		}
 	case []any:
 		for _, e := range v {

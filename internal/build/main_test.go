@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 )
 
 func TestMain(m *testing.M) {
@@ -146,3 +147,18 @@ func imageOf(t *testing.T, platform string, config v1.Config, layers ...v1.Layer
 	}
 	return img
 }
+
+// staticLayer is an uncompressed layer.
+type staticLayer struct{ content []byte }
+
+func (l staticLayer) Digest() (v1.Hash, error) {
+	h, _, err := v1.SHA256(bytes.NewReader(l.content))
+	return h, err
+}
+func (l staticLayer) DiffID() (v1.Hash, error)            { return l.Digest() }
+func (l staticLayer) Size() (int64, error)                { return int64(len(l.content)), nil }
+func (l staticLayer) MediaType() (types.MediaType, error) { return types.OCIUncompressedLayer, nil }
+func (l staticLayer) Compressed() (io.ReadCloser, error) {
+	return io.NopCloser(bytes.NewReader(l.content)), nil
+}
+func (l staticLayer) Uncompressed() (io.ReadCloser, error) { return l.Compressed() }

@@ -7,7 +7,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -44,7 +47,12 @@ func checkManifest(dir string) error {
 	}
 	var document yaml.Node
 	if err := yaml.Unmarshal(raw, &document); err != nil {
-		return bad(0, fault.Bounded(err.Error()), "Mend the YAML.")
+		line, cause := 0, strings.TrimPrefix(err.Error(), "yaml: ")
+		if m := yamlLine.FindStringSubmatch(cause); m != nil {
+			line, _ = strconv.Atoi(m[1])
+			cause = strings.TrimPrefix(cause, m[0])
+		}
+		return bad(line, fault.Bounded(cause), "Mend the YAML.")
 	}
 	if len(document.Content) != 1 || resolve(document.Content[0]).Kind != yaml.MappingNode {
 		return bad(document.Line, "it is not a YAML mapping", "Export the manifest from the Connector Builder again.")
@@ -68,6 +76,9 @@ func checkManifest(dir string) error {
 	}
 	return errors.Join(problems...)
 }
+
+// yamlLine is how the YAML package tells a line, which it leaves out for the first.
+var yamlLine = regexp.MustCompile(`^line (\d+): `)
 
 // readBounded reads a file of at most limit bytes. Its error says what is wrong without repeating the path.
 func readBounded(file string, limit int64) ([]byte, error) {

@@ -133,7 +133,8 @@ func (g *gitHub) inWorkspace(file string) (string, bool) {
 	if !filepath.IsAbs(file) {
 		file = filepath.Join(g.dir, file)
 	}
-	for _, resolve := range []func(string) (string, error){func(p string) (string, error) { return p, nil }, filepath.EvalSymlinks} {
+	asGiven := func(path string) (string, error) { return path, nil }
+	for _, resolve := range []func(string) (string, error){asGiven, filepath.EvalSymlinks} {
 		root, err := resolve(workspace)
 		if err != nil {
 			continue

@@ -60,7 +60,8 @@ func (p Report) connectorMarkdown(b *strings.Builder, rows []row) {
 	fmt.Fprintf(b, "\n| Workspace | Definition | Tag | Result | %s |\n|---|---|---|---|---|\n", done)
 	for _, r := range rows {
 		fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n",
-			r.workspaceMarkdown(), dash(code(r.DefinitionID)), r.tagMarkdown(), p.verdict(r), dash(escape(strings.Join(r.Actions, ", "), proseLimit)))
+			r.workspaceMarkdown(), dash(code(r.DefinitionID)), r.tagMarkdown(), p.verdict(r),
+			dash(escape(strings.Join(r.Actions, ", "), proseLimit)))
 	}
 	findingsMarkdown(b, rows)
 	failuresMarkdown(b, failed)
@@ -121,7 +122,8 @@ func failuresMarkdown(b *strings.Builder, failures []failure) {
 	}
 	b.WriteString("\n| Failed | What happened | What to do |\n|---|---|---|\n")
 	for _, f := range failures {
-		fmt.Fprintf(b, "| [%s](%s) | %s | %s |\n", f.Code, f.Page, escape(f.sentence(), proseLimit), dash(escape(f.Remedy, proseLimit)))
+		fmt.Fprintf(b, "| [%s](%s) | %s | %s |\n",
+			f.Code, f.Page, escape(f.sentence(), proseLimit), dash(escape(f.Remedy, proseLimit)))
 	}
 }
 

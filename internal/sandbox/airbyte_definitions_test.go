@@ -187,19 +187,23 @@ func TestAirbyteLists(t *testing.T) {
 	if inOther("source_definitions/list_for_workspace") || !inOther("source_definitions/list") || inOther("source_definitions/list_private") || inOther("source_definitions/list_latest") {
 		t.Error("a custom definition is in the lists that it should not be in, or not in those that it should")
 	}
+	scope := object{"actorDefinitionId": id, "scopeId": DefaultOrganizationID, "scopeType": "organization"}
+	if status, _ := i.post("source_definitions/get_for_scope", scope); status != 404 {
+		t.Errorf("get_for_scope of one that is not granted: %d", status)
+	}
 	if status, _ := i.post("source_definitions/get_for_workspace", object{"sourceDefinitionId": id, "workspaceId": other}); status != 404 {
 		t.Errorf("get_for_workspace of one that is not granted: %d", status)
 	}
 
-	grant := object{"actorDefinitionId": id, "scopeId": DefaultOrganizationID, "scopeType": "organization"}
-	i.must("source_definitions/grant_definition", grant)
+	i.must("source_definitions/grant_definition", scope)
+	i.must("source_definitions/get_for_scope", scope)
 	if got := i.listed(id); len(got) != 2 {
 		t.Errorf("granted twice, listed %d times", len(got))
 	}
 	if !inOther("source_definitions/list_for_workspace") {
 		t.Error("granted to the organization, but not listed for its other workspace")
 	}
-	if status, _ := i.post("source_definitions/revoke_definition", grant); status != 204 || len(i.listed(id)) != 1 {
+	if status, _ := i.post("source_definitions/revoke_definition", scope); status != 204 || len(i.listed(id)) != 1 {
 		t.Errorf("revoke: %d, listed %d times", status, len(i.listed(id)))
 	}
 

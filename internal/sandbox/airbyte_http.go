@@ -86,7 +86,11 @@ func (a *Airbyte) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	sent, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAirbyteBody))
 	if err != nil {
-		w.WriteHeader(http.StatusRequestEntityTooLarge)
+		status := http.StatusBadRequest
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			status = http.StatusRequestEntityTooLarge
+		}
+		w.WriteHeader(status)
 		return
 	}
 	inner := r.Clone(r.Context())

@@ -55,6 +55,7 @@ func TestAirbyteAnswersFitTheDocuments(t *testing.T) {
 				check(k.word+"_definitions/list_latest", nil)
 				check(k.word+"_definitions/get", both)
 				check(k.word+"_definitions/get_for_workspace", both)
+				check(k.word+"_definitions/get_for_scope", object{"actorDefinitionId": def, "scopeId": DefaultWorkspaceID, "scopeType": "workspace"})
 				check(k.word+"_definition_specifications/get", both)
 				check(k.word+"_definitions/grant_definition", object{"actorDefinitionId": def, "scopeId": DefaultOrganizationID, "scopeType": "organization"})
 				actor := check(k.word+"s/create", object{k.idKey(): def, "workspaceId": DefaultWorkspaceID, "name": "a", "connectionConfiguration": object{}})[k.word+"Id"]

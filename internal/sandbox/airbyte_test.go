@@ -332,6 +332,12 @@ func TestAirbytePaths(t *testing.T) {
 	if status, text, _ := i.ask("GET", "/airbyte/api/v1/health", nil); status != 200 || !strings.Contains(text, "true") {
 		t.Errorf("below the prefix: %d %s", status, text)
 	}
+	if status, text, _ := i.ask("GET", "/airbyte/api/public/v1/health", nil); status != 200 || text != "Successful operation" {
+		t.Errorf("the public API's health: %d %s", status, text)
+	}
+	if status, text, _ := i.ask("POST", "/airbyte/api/v1/source_definitions/get", strings.Repeat(" ", maxAirbyteBody+1)); status != 413 {
+		t.Errorf("a huge body: %d %s", status, text)
+	}
 	if status, text, _ := i.ask("GET", "/api/v1/health", nil); status != 404 || !strings.Contains(text, "<html>") {
 		t.Errorf("beside the prefix: %d %s", status, text)
 	}
@@ -396,6 +402,9 @@ func TestAirbyteErrors(t *testing.T) {
 		{"failed spec", "source_definitions/create_custom", createBody("A", "1"), broken, 500, "Get Spec job failed.", false},
 		{"unknown id", "source_definitions/update", unknown, nil, 404, "Could not find configuration for STANDARD_SOURCE_DEFINITION", false},
 		{"missing name", "source_definitions/create_custom", object{"workspaceId": DefaultWorkspaceID, "sourceDefinition": object{}}, nil, 400, "invalid input", false},
+		{"wrong types", "source_definitions/create_custom", object{"workspaceId": DefaultWorkspaceID, "sourceDefinition": "x"}, nil, 400, "must be an object", false},
+		{"bad URI", "source_definitions/create_custom", object{"workspaceId": DefaultWorkspaceID, "sourceDefinition": object{"name": "A", "dockerRepository": "r/a",
+			"dockerImageTag": "1", "documentationUrl": "http://[bad"}}, nil, 400, "must be a URI", false},
 		{"bad uuid", "source_definitions/get", object{"sourceDefinitionId": "x"}, nil, 400, "invalid input", false},
 		{"bad JSON", "source_definitions/get", "{", nil, 422, "json", false},
 		{"an array", "source_definitions/get", "[]", nil, 422, "json", false},

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 )
@@ -53,7 +55,7 @@ func (c *Client) create(ctx context.Context, i instance, ch connector.Change, lo
 		return c.reconcile(ctx, ch, before, later(deadline, c.options.Now().Add(settleTime)), c.createUnknown(q, r, err), log)
 	}
 	var created definition
-	if json.Unmarshal(r.body, &created) != nil || created.id(ch.Type) == "" {
+	if json.Unmarshal(r.body, &created) != nil || uuid.Validate(created.id(ch.Type)) != nil {
 		log.Info("the answer holds no id: looking for the definition")
 		return c.reconcile(ctx, ch, before, c.options.Now().Add(settleTime), c.notJSON(q, r, nil), log)
 	}

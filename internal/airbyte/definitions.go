@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 	"github.com/airbyte-publish/airbyte-publish/internal/image"
@@ -86,7 +88,7 @@ func (c *Client) fetchList(ctx context.Context, workspaceID string, t connector.
 	all := make([]connector.Definition, 0, len(*listed))
 	for _, d := range *listed {
 		// One that is granted to a workspace and to its organization is listed twice.
-		if id := d.id(t); id != "" && !seen[id] {
+		if id := d.id(t); uuid.Validate(id) == nil && !seen[id] {
 			seen[id] = true
 			all = append(all, d.read(t))
 		}

@@ -209,6 +209,8 @@ func (c *Client) explainUnauthorized(f *fault.Error, r *reply, a *answer) {
 	f.Code = fault.AirbyteSignIn
 	challenge := strings.ToLower(r.header.Get("WWW-Authenticate") + r.header.Get("Proxy-Authenticate"))
 	switch {
+	case a.problem.html && o.Username != "" && o.ClientID == "":
+		f.Cause, f.Remedy = "something in front of Airbyte refused the username and password ("+a.said()+")", proxyRemedy
 	case a.problem.html || r.status == http.StatusProxyAuthRequired:
 		f.Cause, f.Remedy = "something in front of Airbyte asks for a sign-in ("+a.said()+")", proxyRemedy
 	case o.AccessToken != "":

@@ -174,9 +174,11 @@ func (c *Client) once(ctx context.Context, q call) (*reply, error) {
 }
 
 // write makes a request that changes something, once. Only when no connection came about, so that the server has seen
-// nothing of it, is it tried again.
+// nothing of it, is it tried again; so it goes over a new connection, since one that lay idle may be dead already, and
+// from its breaking nobody could tell.
 func (c *Client) write(ctx context.Context, q call) (*reply, error) {
 	for attempt := 1; ; attempt++ {
+		c.http.CloseIdleConnections()
 		r, err := c.once(ctx, q)
 		t, ok := err.(*transportError)
 		if !ok || !t.unsent || t.late || attempt == attempts {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -57,7 +56,7 @@ func (i instance) describe() string {
 	if i.Version == "" {
 		return "this Airbyte, which does not tell its version,"
 	}
-	return "Airbyte " + fault.Bounded(i.Version)
+	return "Airbyte " + i.Version
 }
 
 func (c *Client) loadInstance(ctx context.Context) (instance, error) {
@@ -121,12 +120,12 @@ func (c *Client) configuration(ctx context.Context, base *url.URL) (instance, er
 		found.organizationID = defaultOrganization
 	}
 	if body.Edition != nil {
-		found.Edition = *body.Edition
+		found.Edition = c.clean(*body.Edition)
 	}
 	if body.Version != nil {
-		found.Version, found.version = *body.Version, parseVersion(*body.Version)
+		found.Version, found.version = c.clean(*body.Version), parseVersion(*body.Version)
 	}
-	found.AuthMode = body.Auth.Mode
+	found.AuthMode = c.clean(body.Auth.Mode)
 	return found, nil
 }
 
@@ -155,12 +154,4 @@ func cloudFault(op, object string, err error) *fault.Error {
 		Cause: "this is Airbyte Cloud, which takes no Docker-based connectors",
 		Remedy: "Give the address of a self-managed Airbyte; on Cloud only connectors of the Connector Builder can be custom." +
 			" With register set to false the image is pushed and nothing is registered.", Err: err}
-}
-
-// count says "1 workspace", "3 workspaces".
-func count(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return fmt.Sprintf("%d %ss", n, thing)
 }

@@ -50,7 +50,7 @@ func TestSignIn(t *testing.T) {
 			o.URL.User = url.UserPassword("airbyte", password)
 		}},
 		{name: "basic, wrong", o: sandbox.AirbyteOptions{Version: "0.50.56", Auth: basic}, change: func(o *airbyte.Options) { o.Password = clientSecret },
-			code: fault.AirbyteSignIn, words: []string{"401", "in front"}},
+			code: fault.AirbyteSignIn, words: []string{"401", "in front of Airbyte refused the username"}},
 		{name: "basic, none given", o: sandbox.AirbyteOptions{Version: "0.50.56", Auth: basic}, change: func(o *airbyte.Options) { o.Username = "" },
 			code: fault.AirbyteSignIn, words: []string{"airbyte-username"}},
 		{name: "client credentials", o: sandbox.AirbyteOptions{Auth: client}},
@@ -104,6 +104,26 @@ func TestReadyToken(t *testing.T) {
 	token, _, _ := strings.Cut(rest, `"`)
 	withToken := airbyte.New(airbyte.Options{URL: parse(t, r.server.URL), AccessToken: token, Now: r.clock.Now, Sleep: r.clock.Sleep})
 	must[[]connector.Definition](t)(withToken.List(t.Context(), sandbox.DefaultWorkspaceID, connector.Source))
+}
+
+// TestDoorInFront has a gateway that lets nothing through without its own sign-in, the configuration included.
+func TestDoorInFront(t *testing.T) {
+	t.Parallel()
+	door := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Authorization") != "Bearer "+clientSecret {
+				w.Header().Set("WWW-Authenticate", `Basic realm="gateway"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+	r := setUp(t, sandbox.AirbyteOptions{}, door, func(o *airbyte.Options) { o.AccessToken = clientSecret })
+	if err := r.list(t); err != nil {
+		t.Error(err)
+	}
+	want(t, setUp(t, sandbox.AirbyteOptions{}, door, nil).list(t), fault.AirbyteSignIn, "username and password", "docker compose")
 }
 
 // TestToken counts how often a token is fetched.

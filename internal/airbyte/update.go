@@ -2,6 +2,7 @@ package airbyte
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -29,7 +30,7 @@ func (c *Client) update(ctx context.Context, i instance, ch connector.Change, lo
 		specRuns = spec == nil
 	}
 	q := call{method: http.MethodPost, path: string(ch.Type) + "_definitions/update", op: "update the definition", object: object(ch), body: updateBody(i, ch)}
-	log.Info("updating the definition %s from %s to %s", ch.Current.ID, ch.Current.Tag, ch.Tag)
+	log.Info("updating the definition %s from %s to %s", ch.Current.ID, c.clean(ch.Current.Tag), ch.Tag)
 	deadline := c.options.Now().Add(c.options.Timeout)
 	for try := 1; ; try++ {
 		q.timeout = deadline.Sub(c.options.Now())
@@ -50,7 +51,7 @@ func (c *Client) update(ctx context.Context, i instance, ch connector.Change, lo
 		case verdict == lost && visible(ch) && last:
 			until = later(deadline, now.Add(settleTime))
 		case verdict == lost && visible(ch):
-			until = now.Add(updatePatience << (try - 1))
+			until = now.Add(min(updatePatience<<(try-1), deadline.Sub(now)))
 		case last:
 			return connector.Definition{}, problem
 		default:
@@ -61,7 +62,7 @@ func (c *Client) update(ctx context.Context, i instance, ch connector.Change, lo
 		if updated || err != nil {
 			return d, err
 		}
-		if last {
+		if last || !c.options.Now().Before(deadline) {
 			return connector.Definition{}, problem
 		}
 		log.Info("it is not; sending the update again")
@@ -118,6 +119,10 @@ func (c *Client) explainUpdate(i instance, q call, r *reply, err error, verdict 
 		return f
 	}
 	problem, _ := c.problem(q, r, err)
+	if a, ok := errors.AsType[*answer](problem); ok && a.status == http.StatusNotFound && a.problem.json {
+		return &fault.Error{Code: fault.DefinitionNotFound, Op: q.op, Object: q.object, Cause: "Airbyte does not know it any more (" + a.said() + ")",
+			Remedy: "Run again to have it looked up anew.", Err: problem}
+	}
 	return problem
 }
 

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 )
@@ -72,7 +74,7 @@ func (c *Client) onlyWorkspace(ctx context.Context) ([]connector.Workspace, erro
 	}
 	var live []connector.Workspace
 	for _, w := range all {
-		if !w.Tombstone {
+		if !w.Tombstone && uuid.Validate(w.WorkspaceID) == nil {
 			live = append(live, connector.Workspace{ID: w.WorkspaceID, Name: w.Name})
 		}
 	}
@@ -85,7 +87,7 @@ func (c *Client) onlyWorkspace(ctx context.Context) ([]connector.Workspace, erro
 		f.Cause = "it lists no workspace for these credentials"
 		return nil, f
 	}
-	f.Cause = fmt.Sprintf("it has %s: %s", count(len(live), "workspace"), c.choices(live))
+	f.Cause = fmt.Sprintf("it has %d workspaces: %s", len(live), c.choices(live))
 	return nil, f
 }
 

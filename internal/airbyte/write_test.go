@@ -2,6 +2,7 @@ package airbyte_test
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -460,5 +461,105 @@ func TestCommandThatNeverEnds(t *testing.T) {
 	want(t, err, fault.ServerSpecFailed, "1m0s")
 	if r.asked("/commands/cancel") != 1 {
 		t.Error("the command was left running")
+	}
+}
+
+// TestRestart has nothing listen when the create is to be sent: no connection, so it can be sent later.
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	r := setUp(t, withCredentials("1.8.0"), nil, nil)
+	address := r.server.Listener.Addr().String()
+	handler := r.server.Config.Handler
+	log := &stopper{recorder: r.log, stop: r.server.Close}
+	r.clock.at[1] = func() {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		again := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+		t.Cleanup(func() { again.Close() })
+		go func() { _ = again.Serve(l) }() // It ends with Close.
+	}
+	must[connector.Definition](t)(r.Apply(t.Context(), newConnector("1.0.0"), log))
+	if n, m := r.asked(createPath), len(r.standIn.Definitions()); n != 1 || m != 1 {
+		t.Errorf("%d creates, %d definitions", n, m)
+	}
+}
+
+// stopper stops the server when the client is about to create.
+type stopper struct {
+	*recorder
+	stop func()
+}
+
+func (s *stopper) Info(format string, args ...any) {
+	if strings.HasPrefix(format, "creating") {
+		s.stop()
+	}
+}
+
+// TestListFailsMeanwhile has the instance restart after a lost create.
+func TestListFailsMeanwhile(t *testing.T) {
+	t.Parallel()
+	r := setUp(t, withCredentials("1.8.0"), nil, nil)
+	r.standIn.AddFault(sandbox.Fault{At: createPath, Kind: sandbox.DropAfterWork})
+	r.standIn.AddFault(sandbox.Fault{At: listPath, Skip: 1, Times: 12, Kind: sandbox.Answer, Status: 503})
+	must[connector.Definition](t)(r.Apply(t.Context(), newConnector("1.0.0"), r.log))
+
+	r.standIn.AddFault(sandbox.Fault{At: listPath, Times: -1, Kind: sandbox.Answer, Status: 503})
+	_, err := r.Apply(t.Context(), moved(connector.Definition{ID: r.standIn.Definitions()[0].ID, Name: "Acme ERP", Repository: repository, Tag: "1.0.0",
+		Custom: true}, "1.1.0"), r.log)
+	want(t, err, fault.DefinitionDiffers, "does not list")
+}
+
+func TestVanishedDefinition(t *testing.T) {
+	t.Parallel()
+	for _, version := range []string{"1.8.0", "2.2.0"} {
+		r := setUp(t, withCredentials(version), nil, nil)
+		gone := r.existing(t, "1.0.0")
+		gone.ID = "99999999-2222-4333-8444-555555555555"
+		_, err := r.Apply(t.Context(), moved(gone, "1.1.0"), r.log)
+		want(t, err, fault.DefinitionNotFound, gone.ID, "404")
+	}
+}
+
+// TestCommandAnswers has answers of the commands API that the stand-in does not give by itself.
+func TestCommandAnswers(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, at string
+		status   int
+		body     string
+		code     fault.Code
+		words    []string
+		logged   string
+	}{
+		{"cancelled by somebody", "/commands/status", 200, `{"id":"1","status":"cancelled"}`, fault.ServerSpecFailed, []string{"cancelled"}, ""},
+		{"structured log", "/commands/output/spec", 200, `{"status":"failed","failureReason":{"externalMessage":"","internalMessage":"no such thing"},"logs":` +
+			`{"logType":"structured","logEvents":{"events":[{"level":"error","message":"it broke","stackTrace":"at Main.java"}]}}}`,
+			fault.ServerSpecFailed, []string{"no such thing", "AIRBYTE_ENTRYPOINT"}, "ERROR it broke\nat Main.java"},
+		{"long log", "/commands/output/spec", 200, `{"status":"failed","logs":{"logLines":["` + strings.Repeat("ä", 100_000) + `END"]}}`,
+			fault.ServerSpecFailed, nil, "äEND"},
+		{"no room", "/commands/output/spec", 200, `{"status":"failed","failureReason":{"externalMessage":"Unable to start the spec pod."}}`,
+			fault.ServerSpecFailed, []string{"no room"}, ""},
+		{"failure to start", "/commands/run/spec", 500, `{"errorId":"e-9"}`, fault.AirbyteFailed, []string{"e-9", "run the spec of " + repository}, ""},
+		{"failure to ask", "/commands/status", 500, `{"errorId":"e-9"}`, fault.AirbyteFailed, []string{"e-9"}, ""},
+		{"failure to tell", "/commands/output/spec", 404, `{"errorId":"e-9"}`, fault.AirbyteRefused, []string{"e-9"}, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := setUp(t, withCredentials("2.2.0"), nil, nil)
+			r.standIn.AddFault(sandbox.Fault{At: tt.at, Kind: sandbox.Answer, Status: tt.status, Body: tt.body, Times: -1})
+			_, err := r.Apply(t.Context(), newConnector("1.0.0"), r.log)
+			want(t, err, tt.code, tt.words...)
+			if text := r.log.text(); !strings.Contains(text, tt.logged) || len(text) > 40_000 {
+				t.Errorf("the log has %d bytes and ends with %q", len(text), text[max(0, len(text)-100):])
+			}
+			if r.standIn.Writes() != 0 {
+				t.Error("something was written")
+			}
+		})
 	}
 }

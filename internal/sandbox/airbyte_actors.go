@@ -171,7 +171,8 @@ func (k kind) actorOf(a *Airbyte, b *body) (Actor, string, error) {
 }
 
 func (k kind) createActor(a *Airbyte, _ context.Context, b *body) (any, error) {
-	x := Actor{Type: k.t, Name: b.required("name"), DefinitionID: b.requiredID(k.idKey()), Configuration: b.object("connectionConfiguration")}
+	x := Actor{Type: k.t, Name: b.required("name"), DefinitionID: b.requiredID(k.idKey()),
+		Configuration: b.object("connectionConfiguration")}
 	workspace, err := a.workspaceOf(b)
 	if err != nil {
 		return nil, err
@@ -240,7 +241,8 @@ func (k kind) getVersion(a *Airbyte, _ context.Context, b *body) (any, error) {
 	if a.is(hasOldOverrideField) {
 		field = "isOverrideApplied"
 	}
-	r := map[string]any{"dockerRepository": d.Repository, "dockerImageTag": tag, field: a.overridden(&x), "supportState": "supported"}
+	r := map[string]any{"dockerRepository": d.Repository, "dockerImageTag": tag, field: a.overridden(&x),
+		"supportState": "supported"}
 	for name, in := range map[string]span{"supportsDbt": hasDbtFields, "supportsRefreshes": hasRefreshes,
 		"supportsFileTransfer": hasFileTransfer, "supportsDataActivation": hasDataActivation} {
 		if a.is(in) {

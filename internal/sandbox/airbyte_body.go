@@ -46,7 +46,8 @@ func readBody(r *http.Request, sent []byte) (*body, error) {
 		return b, nil
 	}
 	if kind != "application/json" {
-		return nil, framework(http.StatusUnsupportedMediaType, "Content Type ["+kind+"] not allowed. Allowed types: [application/json]")
+		return nil, framework(http.StatusUnsupportedMediaType,
+			"Content Type ["+kind+"] not allowed. Allowed types: [application/json]")
 	}
 	if err := json.Unmarshal(sent, &b.fields); err != nil || b.fields == nil {
 		return nil, malformed

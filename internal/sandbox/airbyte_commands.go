@@ -3,7 +3,6 @@ package sandbox
 import (
 	"context"
 	"encoding/json"
-	"net/http"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 )
@@ -97,10 +96,6 @@ func (a *Airbyte) commandOf(b *body) (string, *command, error) {
 		return "", nil, forbidden()
 	}
 	return id, c, nil
-}
-
-func forbidden() error {
-	return problem(http.StatusForbidden, "forbidden", "You don't have sufficient permissions to perform this action.")
 }
 
 func (a *Airbyte) commandStatus(_ context.Context, b *body) (any, error) {

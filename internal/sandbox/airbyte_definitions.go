@@ -196,8 +196,9 @@ func (k kind) createCustom(a *Airbyte, ctx context.Context, b *body) (any, error
 		return nil, err
 	}
 	in := b.inside(k.word + "Definition")
-	d := Definition{ID: uuid.NewString(), Type: k.t, Custom: true, Name: in.required("name"), Repository: in.required("dockerRepository"),
-		Tag: in.required("dockerImageTag"), DocumentationURL: in.uri("documentationUrl"), ResourceRequirements: in.object("resourceRequirements")}
+	d := Definition{ID: uuid.NewString(), Type: k.t, Custom: true, Name: in.required("name"),
+		Repository: in.required("dockerRepository"), Tag: in.required("dockerImageTag"),
+		DocumentationURL: in.uri("documentationUrl"), ResourceRequirements: in.object("resourceRequirements")}
 	icon, given := in.text("icon"), json.RawMessage(nil)
 	if a.is(takesSpecification) {
 		given = in.object("connectorSpecification")
@@ -268,7 +269,8 @@ func (a *Airbyte) createScope(b *body) (workspace, organization string, err erro
 }
 
 func cloudRefuses() error {
-	return problem(http.StatusBadRequest, "bad-request", "Non-declarative definitions cannot be created or updated in Airbyte Cloud.")
+	return problem(http.StatusBadRequest, "bad-request",
+		"Non-declarative definitions cannot be created or updated in Airbyte Cloud.")
 }
 
 func noZeroWorkspace() error {

@@ -16,7 +16,7 @@ func TestAirbyteCreate(t *testing.T) {
 		t.Run(v, func(t *testing.T) {
 			t.Parallel()
 			i := serveAirbyte(t, AirbyteOptions{Version: v})
-			one, two := i.create("Acme", "1.0.0"), i.create("Acme", "1.0.0")
+			one, two := i.create(), i.create()
 			if one == two || len(i.Definitions()) != 2 {
 				t.Errorf("two creates made %v", i.Definitions())
 			}
@@ -82,7 +82,7 @@ func TestAirbyteUpdate(t *testing.T) {
 				runs.Add(1)
 				return prints(specOf(title.Load().(string)))(ctx, ref)
 			}})
-			id := i.create("Acme", "1.0.0")
+			id := i.create()
 			title.Store("second")
 
 			broken := v == "1.6.0" || v == "1.6.1"
@@ -135,7 +135,7 @@ func TestAirbyteUpdate(t *testing.T) {
 func TestAirbyteRefusesUpdates(t *testing.T) {
 	t.Parallel()
 	i := serveAirbyte(t, AirbyteOptions{Version: "1.8.0", AirGapped: true})
-	id := i.create("Acme", "1.0.0")
+	id := i.create()
 	if status, o := i.update(id, "2.0.0"); status != 500 || !strings.Contains(fmt.Sprint(o["message"]), "Failed to fetch connector registry entry for") {
 		t.Errorf("air-gapped: %d %v", status, o)
 	}
@@ -171,7 +171,7 @@ func TestAirbyteLists(t *testing.T) {
 	t.Parallel()
 	other := "11111111-2222-4333-8444-555555555555"
 	i := serveAirbyte(t, AirbyteOptions{Version: "1.8.0", Workspaces: []connector.Workspace{{ID: DefaultWorkspaceID, Name: "One"}, {ID: other, Name: "Two"}}})
-	id := i.create("Acme", "1.0.0")
+	id := i.create()
 	twin := i.AddDeclarative(DefaultWorkspaceID, "Acme")
 	if got := i.listed(twin); len(got) != 1 || got[0]["custom"] != true || got[0]["name"] != "Acme" {
 		t.Errorf("the Connector Builder's definition is listed as %v", got)

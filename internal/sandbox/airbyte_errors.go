@@ -50,6 +50,10 @@ func problem(status int, title, message string) *apiError {
 	}}
 }
 
+func forbidden() *apiError {
+	return problem(http.StatusForbidden, "forbidden", "You don't have sufficient permissions to perform this action.")
+}
+
 // framework is an error of the web framework (Micronaut), which answers before Airbyte's own code is reached.
 func framework(status int, message string) *apiError {
 	return &apiError{status: status, message: message, problem: map[string]any{

@@ -140,14 +140,14 @@ func (a *Airbyte) serve(w http.ResponseWriter, r *http.Request, sent []byte) {
 	}
 	e, known := a.routes[r.Method+" "+r.URL.Path]
 	known = known && a.is(e.in) && a.offers(r.URL.Path)
-	if a.o.Auth.Mode == ClientCredentials && !(known && e.anonymous) {
+	if a.o.Auth.Mode == ClientCredentials && (!known || !e.anonymous) {
 		if !a.tokenOK(r) {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
 		if !known {
 			// The framework denies what no route allows before it looks for the route.
-			a.fail(w, problem(http.StatusForbidden, "forbidden", "You don't have sufficient permissions to perform this action."))
+			a.fail(w, forbidden())
 			return
 		}
 	}
@@ -211,7 +211,8 @@ func webapp(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/html")
-	_, _ = io.WriteString(w, "<!doctype html><html lang=\"en\"><head><title>Airbyte</title></head><body><div id=\"root\"></div></body></html>\n")
+	_, _ = io.WriteString(w, "<!doctype html><html lang=\"en\"><head><title>Airbyte</title></head>"+
+		"<body><div id=\"root\"></div></body></html>\n")
 }
 
 // statusWriter remembers the status of an answer.

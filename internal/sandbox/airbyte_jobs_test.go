@@ -147,7 +147,7 @@ func TestAirbyteActors(t *testing.T) {
 	}
 	for _, v := range []string{"1.5.0", "1.8.0"} {
 		i := serveAirbyte(t, AirbyteOptions{Version: v, Check: check})
-		def := i.create("Acme", "1.0.0")
+		def := i.create()
 		ids := map[string]string{}
 		for name := range results {
 			ids[name] = i.must("sources/create", object{"name": name, "sourceDefinitionId": def, "workspaceId": DefaultWorkspaceID,

@@ -22,8 +22,9 @@ type specJob struct {
 
 // The words in which Airbyte gives up a spec job.
 const (
-	noOutput     = "Failed to find output files from connector within timeout of 9 minute(s). Is the connector still running?"
-	cantStart    = "Unable to start the spec pod. This may be due to insufficient system resources. Please check available resources and try again."
+	noOutput  = "Failed to find output files from connector within timeout of 9 minute(s). Is the connector still running?"
+	cantStart = "Unable to start the spec pod. This may be due to insufficient system resources. " +
+		"Please check available resources and try again."
 	crashed      = "The main container of the SPEC operation returned an exit code %d"
 	internalFail = "The spec failed due to an internal error for connector: %s"
 )
@@ -138,7 +139,8 @@ func checkProtocol(spec json.RawMessage) error {
 	if v, ok := parseVersion(version); ok && v[0] == 0 {
 		return nil
 	}
-	return &apiError{status: http.StatusBadRequest, known: true, class: "io.airbyte.commons.server.errors.UnsupportedProtocolVersionException",
+	return &apiError{status: http.StatusBadRequest, known: true,
+		class:   "io.airbyte.commons.server.errors.UnsupportedProtocolVersionException",
 		message: fmt.Sprintf("Airbyte Protocol Version %s is not supported. (Must be within [0.0.0:0.3.0])", version)}
 }
 
@@ -163,7 +165,8 @@ func (k kind) getSpecification(a *Airbyte, _ context.Context, b *body) (any, err
 	if err := json.Unmarshal(d.Specs[d.effectiveTag(workspace)], &spec); err != nil {
 		return nil, uncaught("the stored specification can't be read")
 	}
-	answer := map[string]any{k.idKey(): id, "connectionSpecification": spec.ConnectionSpecification, "jobInfo": a.job("get_spec", nil)}
+	answer := map[string]any{k.idKey(): id, "connectionSpecification": spec.ConnectionSpecification,
+		"jobInfo": a.job("get_spec", nil)}
 	if spec.DocumentationURL != "" {
 		answer["documentationUrl"] = spec.DocumentationURL
 	}

@@ -127,14 +127,18 @@ var minimalSpec = json.RawMessage(`{"documentationUrl":"https://docs.airbyte.com
 func catalogue() []*definition {
 	var list []*definition
 	for _, d := range []Definition{
-		{ID: "dfd88b22-b603-4c3d-aad7-3701784586b1", Type: connector.Source, Name: "Sample Data", Repository: "airbyte/source-faker",
-			Tag: "6.2.26", DocumentationURL: "https://docs.airbyte.com/integrations/sources/faker"},
-		{ID: "decd338e-5647-4c0b-adf4-da0e75f5a750", Type: connector.Source, Name: "Postgres", Repository: "airbyte/source-postgres",
-			Tag: "3.6.35", DocumentationURL: "https://docs.airbyte.com/integrations/sources/postgres"},
-		{ID: "a625d593-bba5-4a1c-a53d-2d246268a816", Type: connector.Destination, Name: "Local JSON", Repository: "airbyte/destination-local-json",
-			Tag: "0.2.11", DocumentationURL: "https://docs.airbyte.com/integrations/destinations/local-json"},
-		{ID: "25c5221d-dce2-4163-ade9-739ef790f503", Type: connector.Destination, Name: "Postgres", Repository: "airbyte/destination-postgres",
-			Tag: "2.4.4", DocumentationURL: "https://docs.airbyte.com/integrations/destinations/postgres"},
+		{ID: "dfd88b22-b603-4c3d-aad7-3701784586b1", Type: connector.Source, Name: "Sample Data",
+			Repository: "airbyte/source-faker", Tag: "6.2.26",
+			DocumentationURL: "https://docs.airbyte.com/integrations/sources/faker"},
+		{ID: "decd338e-5647-4c0b-adf4-da0e75f5a750", Type: connector.Source, Name: "Postgres",
+			Repository: "airbyte/source-postgres", Tag: "3.6.35",
+			DocumentationURL: "https://docs.airbyte.com/integrations/sources/postgres"},
+		{ID: "a625d593-bba5-4a1c-a53d-2d246268a816", Type: connector.Destination, Name: "Local JSON",
+			Repository: "airbyte/destination-local-json", Tag: "0.2.11",
+			DocumentationURL: "https://docs.airbyte.com/integrations/destinations/local-json"},
+		{ID: "25c5221d-dce2-4163-ade9-739ef790f503", Type: connector.Destination, Name: "Postgres",
+			Repository: "airbyte/destination-postgres", Tag: "2.4.4",
+			DocumentationURL: "https://docs.airbyte.com/integrations/destinations/postgres"},
 	} {
 		d.Public = true
 		d.Specs = map[string]json.RawMessage{d.Tag: minimalSpec}

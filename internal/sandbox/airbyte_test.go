@@ -123,9 +123,10 @@ func createBody(name, tag string) object {
 		"dockerRepository": "127.0.0.1:5000/acme/source-x", "dockerImageTag": tag, "documentationUrl": ""}}
 }
 
-func (i *instance) create(name, tag string) string {
+// create makes a definition "Acme" with the tag 1.0.0 and returns its id.
+func (i *instance) create() string {
 	i.t.Helper()
-	return i.must("source_definitions/create_custom", createBody(name, tag))["sourceDefinitionId"].(string)
+	return i.must("source_definitions/create_custom", createBody("Acme", "1.0.0"))["sourceDefinitionId"].(string)
 }
 
 func (i *instance) update(id, tag string) (int, object) {
@@ -222,108 +223,108 @@ func TestAirbyteInstanceConfiguration(t *testing.T) {
 	}
 }
 
-func TestAirbyteSignIn(t *testing.T) {
+func TestAirbyteWithoutSignIn(t *testing.T) {
 	t.Parallel()
-	t.Run("none", func(t *testing.T) {
-		t.Parallel()
-		i := serveAirbyte(t, AirbyteOptions{})
-		if status, _ := i.post("applications/token", object{"client_id": "a", "client_secret": "b"}); status != 404 {
-			t.Errorf("token without authentication: %d, want 404", status)
+	i := serveAirbyte(t, AirbyteOptions{})
+	if status, _ := i.post("applications/token", object{"client_id": "a", "client_secret": "b"}); status != 404 {
+		t.Errorf("token without authentication: %d, want 404", status)
+	}
+}
+
+func TestAirbyteBasicSignIn(t *testing.T) {
+	t.Parallel()
+	i := serveAirbyte(t, AirbyteOptions{Version: "0.50.56", Auth: Auth{Mode: BasicAuth, User: "airbyte", Password: "password"}})
+	if status, text, _ := i.ask("GET", "/api/v1/health", nil); status != 401 || !strings.Contains(text, "<html>") {
+		t.Errorf("without a password: %d %s", status, text)
+	}
+	i.token = basic(RegistryUser{Name: "airbyte", Password: "password"})
+	if status, text, _ := i.ask("GET", "/api/v1/health", nil); status != 200 {
+		t.Errorf("with the password: %d %s", status, text)
+	}
+	if status, _ := i.post("commands/run/spec", nil); status != 404 {
+		t.Errorf("a missing endpoint behind the proxy: %d, want 404", status)
+	}
+}
+
+func TestAirbyteClientCredentials(t *testing.T) {
+	t.Parallel()
+	var clock atomic.Int64
+	now := func() time.Time { return time.Unix(1_700_000_000+clock.Load(), 0) }
+	i := serveAirbyte(t, AirbyteOptions{Version: "1.8.0", Now: now, Auth: Auth{Mode: ClientCredentials, ClientID: "id", ClientSecret: "secret"}})
+	list := func() int {
+		status, _ := i.post("source_definitions/list", nil)
+		return status
+	}
+	if status := list(); status != 401 {
+		t.Errorf("without a token: %d", status)
+	}
+	if status, _ := i.post("workspaces/list", nil); status != 401 {
+		t.Errorf("a missing endpoint without a token: %d, want 401", status)
+	}
+	if status, o := i.post("applications/token", object{"client_id": "id", "client_secret": "no"}); status != 400 {
+		t.Errorf("bad credentials: %d %v, want 400", status, o)
+	}
+	sign := func() {
+		i.token = "Bearer " + i.must("applications/token", object{"client_id": "id", "client_secret": "secret"})["access_token"].(string)
+	}
+	sign()
+	if status := list(); status != 200 {
+		t.Errorf("with a token: %d", status)
+	}
+	if status, _ := i.post("workspaces/list", nil); status != 403 {
+		t.Errorf("a missing endpoint with a token: %d, want 403", status)
+	}
+	clock.Store(15*60 - 1)
+	if status := list(); status != 200 {
+		t.Errorf("a second before the token expires: %d", status)
+	}
+	clock.Store(15 * 60)
+	if status := list(); status != 401 {
+		t.Errorf("when the token has expired: %d", status)
+	}
+	sign()
+	i.AddFault(Fault{At: "/source_definitions/list", Kind: ExpireTokens})
+	if status := list(); status != 401 {
+		t.Errorf("a token that was revoked: %d", status)
+	}
+	i.token = "Bearer a.b.c"
+	if status := list(); status != 401 {
+		t.Errorf("a forged token: %d", status)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), "POST", i.url+"/api/public/v1/applications/token",
+		strings.NewReader("client_id=id&client_secret=secret&grant-type=client_credentials"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var o struct {
+		ExpiresIn int `json:"expires_in"`
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&o); err != nil || o.ExpiresIn != 900 {
+		t.Errorf("the public endpoint: %s %+v %v", resp.Status, o, err)
+	}
+	_ = resp.Body.Close()
+}
+
+func TestAirbyteTokenLifetimes(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		o    AirbyteOptions
+		want time.Duration
+	}{
+		{AirbyteOptions{Version: "1.5.0"}, 24 * time.Hour},
+		{AirbyteOptions{Version: "1.6.0"}, 15 * time.Minute},
+		{AirbyteOptions{Edition: Cloud}, 3 * time.Minute},
+		{AirbyteOptions{Auth: Auth{Lifetime: time.Second}}, time.Second},
+	} {
+		if got := NewAirbyte(tc.o).lifetime(); got != tc.want {
+			t.Errorf("%+v: %s, want %s", tc.o, got, tc.want)
 		}
-	})
-	t.Run("basic", func(t *testing.T) {
-		t.Parallel()
-		i := serveAirbyte(t, AirbyteOptions{Version: "0.50.56", Auth: Auth{Mode: BasicAuth, User: "airbyte", Password: "password"}})
-		if status, text, _ := i.ask("GET", "/api/v1/health", nil); status != 401 || !strings.Contains(text, "<html>") {
-			t.Errorf("without a password: %d %s", status, text)
-		}
-		i.token = basic(RegistryUser{Name: "airbyte", Password: "password"})
-		if status, text, _ := i.ask("GET", "/api/v1/health", nil); status != 200 {
-			t.Errorf("with the password: %d %s", status, text)
-		}
-		if status, _ := i.post("commands/run/spec", nil); status != 404 {
-			t.Errorf("a missing endpoint behind the proxy: %d, want 404", status)
-		}
-	})
-	t.Run("client credentials", func(t *testing.T) {
-		t.Parallel()
-		var clock atomic.Int64
-		now := func() time.Time { return time.Unix(1_700_000_000+clock.Load(), 0) }
-		i := serveAirbyte(t, AirbyteOptions{Version: "1.8.0", Now: now, Auth: Auth{Mode: ClientCredentials, ClientID: "id", ClientSecret: "secret"}})
-		list := func() int {
-			status, _ := i.post("source_definitions/list", nil)
-			return status
-		}
-		if status := list(); status != 401 {
-			t.Errorf("without a token: %d", status)
-		}
-		if status, _ := i.post("workspaces/list", nil); status != 401 {
-			t.Errorf("a missing endpoint without a token: %d, want 401", status)
-		}
-		if status, o := i.post("applications/token", object{"client_id": "id", "client_secret": "no"}); status != 400 {
-			t.Errorf("bad credentials: %d %v, want 400", status, o)
-		}
-		sign := func() {
-			i.token = "Bearer " + i.must("applications/token", object{"client_id": "id", "client_secret": "secret"})["access_token"].(string)
-		}
-		sign()
-		if status := list(); status != 200 {
-			t.Errorf("with a token: %d", status)
-		}
-		if status, _ := i.post("workspaces/list", nil); status != 403 {
-			t.Errorf("a missing endpoint with a token: %d, want 403", status)
-		}
-		clock.Store(15*60 - 1)
-		if status := list(); status != 200 {
-			t.Errorf("a second before the token expires: %d", status)
-		}
-		clock.Store(15 * 60)
-		if status := list(); status != 401 {
-			t.Errorf("when the token has expired: %d", status)
-		}
-		sign()
-		i.AddFault(Fault{At: "/source_definitions/list", Kind: ExpireTokens})
-		if status := list(); status != 401 {
-			t.Errorf("a token that was revoked: %d", status)
-		}
-		i.token = "Bearer a.b.c"
-		if status := list(); status != 401 {
-			t.Errorf("a forged token: %d", status)
-		}
-		req, err := http.NewRequestWithContext(t.Context(), "POST", i.url+"/api/public/v1/applications/token",
-			strings.NewReader("client_id=id&client_secret=secret&grant-type=client_credentials"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var o struct {
-			ExpiresIn int `json:"expires_in"`
-		}
-		if err := json.NewDecoder(resp.Body).Decode(&o); err != nil || o.ExpiresIn != 900 {
-			t.Errorf("the public endpoint: %s %+v %v", resp.Status, o, err)
-		}
-		_ = resp.Body.Close()
-	})
-	t.Run("lifetimes", func(t *testing.T) {
-		t.Parallel()
-		for _, tc := range []struct {
-			o    AirbyteOptions
-			want time.Duration
-		}{
-			{AirbyteOptions{Version: "1.5.0"}, 24 * time.Hour},
-			{AirbyteOptions{Version: "1.6.0"}, 15 * time.Minute},
-			{AirbyteOptions{Edition: Cloud}, 3 * time.Minute},
-			{AirbyteOptions{Auth: Auth{Lifetime: time.Second}}, time.Second},
-		} {
-			if got := NewAirbyte(tc.o).lifetime(); got != tc.want {
-				t.Errorf("%+v: %s, want %s", tc.o, got, tc.want)
-			}
-		}
-	})
+	}
 }
 
 func TestAirbytePaths(t *testing.T) {
@@ -459,7 +460,7 @@ func TestAirbyteHooksAndShow(t *testing.T) {
 	if _, text, _ := i.ask("GET", "/sandbox/definitions", nil); text != "Airbyte 2.1.0 holds no custom definitions.\n" {
 		t.Errorf("empty: %q", text)
 	}
-	id := i.create("Acme", "1.0.0")
+	id := i.create()
 	if b, _ := bodies.Load("/api/v1/source_definitions/create_custom"); !strings.Contains(fmt.Sprint(b), `"name":"Acme"`) {
 		t.Errorf("the hook saw %v", b)
 	}

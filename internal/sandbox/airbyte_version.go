@@ -64,22 +64,23 @@ func (s span) holds(v version) bool {
 
 // What changed in Airbyte's API, and when. The versions are those of its OpenAPI documents and sources.
 var (
-	hasCustomFlag          = span{from: version{0, 50, 28}}
-	hasTokenEndpoint       = span{from: version{0, 50, 38}}
-	hasInstanceVersion     = span{from: version{0, 57, 4}}
-	hasAuthMode            = span{from: version{0, 60, 0}}
-	hasPublicToken         = span{from: version{0, 63, 7}}
-	hasPublicAPI           = span{from: version{0, 63, 9}}
 	hasScopes              = span{from: version{0, 50, 7}}
 	hasInstanceConfig      = span{from: version{0, 50, 9}}
 	asksConnectorRegistry  = span{from: version{0, 50, 15}}
 	hasOrganizationLists   = span{from: version{0, 50, 25}}
-	hasDbtFields           = span{until: version{0, 63, 20}}
+	hasCustomFlag          = span{from: version{0, 50, 28}}
+	hasTokenEndpoint       = span{from: version{0, 50, 38}}
 	hasOldOverrideField    = span{until: version{0, 50, 54}}
+	hasInstanceVersion     = span{from: version{0, 57, 4}}
+	hasAuthMode            = span{from: version{0, 60, 0}}
+	hasPublicToken         = span{from: version{0, 63, 7}}
+	hasPublicAPI           = span{from: version{0, 63, 9}}
+	hasDbtFields           = span{until: version{0, 63, 20}}
 	canRename              = span{from: version{1, 1, 0}}
 	hasEnterpriseEdition   = span{from: version{1, 1, 0}}
 	hasTypedLogs           = span{from: version{1, 2, 0}}
 	hasStackTraces         = span{until: version{1, 5, 0}}
+	databaseErrorsConflict = span{from: version{1, 5, 0}}
 	hasLongTokens          = span{until: version{1, 6, 0}}
 	hasEnterpriseFlag      = span{from: version{1, 6, 0}}
 	breaksCustomUpdates    = span{from: version{1, 6, 0}, until: version{1, 6, 2}}
@@ -89,13 +90,13 @@ var (
 	hasCheckCommand        = span{from: version{1, 7, 0}}
 	needsSpecDocumentation = span{until: version{1, 8, 0}}
 	pagesActors            = span{from: version{1, 8, 0}}
-	databaseErrorsConflict = span{from: version{1, 5, 0}}
 	hidesErrors            = span{from: version{2, 0, 0}}
-	// The next four have the first version at hand whose document has them; it may have been an earlier one.
-	hasRefreshes       = span{from: version{0, 63, 0}}
-	hasCreationTimes   = span{from: version{1, 5, 0}}
-	hasFileTransfer    = span{from: version{1, 5, 0}}
-	hasDataActivation  = span{from: version{1, 7, 0}}
-	hasSpecCommand     = span{from: version{2, 0, 0}}
-	takesSpecification = span{from: version{2, 1, 0}}
+	hasSpecCommand         = span{from: version{2, 0, 0}}
+	takesSpecification     = span{from: version{2, 1, 0}}
+
+	// These have the first version at hand whose document has them; it may have been an earlier one.
+	hasRefreshes      = span{from: version{0, 63, 0}}
+	hasCreationTimes  = span{from: version{1, 5, 0}}
+	hasFileTransfer   = span{from: version{1, 5, 0}}
+	hasDataActivation = span{from: version{1, 7, 0}}
 )

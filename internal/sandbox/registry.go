@@ -314,6 +314,10 @@ func refuse(w http.ResponseWriter, status int, code, message string, detail any)
 	_ = json.NewEncoder(w).Encode(map[string]any{"errors": []any{e}})
 }
 
+func nameUnknown(w http.ResponseWriter, repositoryName string) {
+	refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry", map[string]any{"name": repositoryName})
+}
+
 // countReader counts what is read.
 type countReader struct {
 	io.ReadCloser

@@ -83,7 +83,8 @@ func (g *Registry) BlobHost() http.Handler {
 			digest := strings.TrimPrefix(r.URL.Path, "/")
 			switch {
 			case r.Header.Get("Authorization") != "":
-				http.Error(w, "<Error><Code>InvalidArgument</Code><Message>Only one auth mechanism allowed</Message></Error>", http.StatusBadRequest)
+				http.Error(w, "<Error><Code>InvalidArgument</Code><Message>Only one auth mechanism allowed</Message></Error>",
+					http.StatusBadRequest)
 			case r.URL.Query().Get("signature") == "" || !digestGrammar.MatchString(digest):
 				http.Error(w, "<Error><Code>AccessDenied</Code></Error>", http.StatusForbidden)
 			default:
@@ -276,7 +277,7 @@ func (g *Registry) serveTags(w http.ResponseWriter, r *http.Request, t target) {
 	}
 	tags, known := g.tagsOf(t.repository)
 	if !known {
-		refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry", map[string]any{"name": t.repository})
+		nameUnknown(w, t.repository)
 		return
 	}
 	q := r.URL.Query()

@@ -66,10 +66,11 @@ func (g *Registry) serveManifest(w http.ResponseWriter, r *http.Request, t targe
 	g.mu.Unlock()
 	switch {
 	case repo == nil:
-		refuse(w, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry", map[string]any{"name": t.repository})
+		nameUnknown(w, t.repository)
 		return
 	case !found:
-		refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown", map[string]any{"name": t.repository, "reference": t.reference})
+		refuse(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown",
+			map[string]any{"name": t.repository, "reference": t.reference})
 		return
 	}
 	w.Header().Set("Content-Type", m.mediaType)

@@ -85,27 +85,46 @@ func connectorImage(t *testing.T, shell []byte, entrypoint string) v1.Image {
 	return img
 }
 
-// TestSandbox publishes by hand what airbyte-publish publishes: into the registry, then into Airbyte, which pulls the
-// image and runs it.
-func TestSandbox(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	var cantRun atomic.Bool
-	log := func(format string, args ...any) {
+// watch is a log that sees when this machine can't run spec.
+func watch(t *testing.T, cantRun *atomic.Bool) func(string, ...any) {
+	return func(format string, args ...any) {
 		t.Logf(format, args...)
 		if strings.Contains(fmt.Sprintf(format, args...), string(fault.SpecNotRun)) {
 			cantRun.Store(true)
 		}
 	}
-	s, err := Start(t.Context(), Options{AirbyteVersion: "2.0.0", Dir: dir, Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
+}
+
+// environment is what the sandbox tells those who use it.
+func environment(s *Sandbox) map[string]string {
 	env := map[string]string{}
 	for _, e := range s.Env() {
 		k, v, _ := strings.Cut(e, "=")
 		env[k] = v
 	}
+	return env
+}
+
+// signedIn is the sandbox's Airbyte with an access token for it.
+func signedIn(t *testing.T, s *Sandbox, env map[string]string) *instance {
+	t.Helper()
+	i := &instance{Airbyte: s.Airbyte, t: t, url: env["AIRBYTE_PUBLISH_AIRBYTE_URL"]}
+	i.token = "Bearer " + i.must("applications/token", object{"client_id": env["AIRBYTE_PUBLISH_AIRBYTE_CLIENT_ID"],
+		"client_secret": env["AIRBYTE_PUBLISH_AIRBYTE_CLIENT_SECRET"]})["access_token"].(string)
+	return i
+}
+
+// TestSandbox publishes by hand what airbyte-publish publishes: into the registry, then into Airbyte, which pulls the
+// image and runs it.
+func TestSandbox(t *testing.T) {
+	t.Parallel()
+	var cantRun atomic.Bool
+	dir := t.TempDir()
+	s, err := Start(t.Context(), Options{AirbyteVersion: "2.0.0", Dir: dir, Log: watch(t, &cantRun)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := environment(s)
 	image, ok := strings.CutSuffix(env["AIRBYTE_PUBLISH_IMAGE"], "{connector}")
 	if !ok || !strings.HasPrefix(image, env["SANDBOX_REGISTRY"]+"/") || env["AIRBYTE_PUBLISH_REGISTRY_PLAIN_HTTP"] != "true" {
 		t.Errorf("environment %v", env)
@@ -124,9 +143,7 @@ func TestSandbox(t *testing.T) {
 	push("source-x:crash", connectorImage(t, sh, "exit 3 #"))
 	push("source-x:none", connectorImage(t, sh, ""))
 
-	i := &instance{Airbyte: s.Airbyte, t: t, url: env["AIRBYTE_PUBLISH_AIRBYTE_URL"]}
-	i.token = "Bearer " + i.must("applications/token", object{"client_id": env["AIRBYTE_PUBLISH_AIRBYTE_CLIENT_ID"],
-		"client_secret": env["AIRBYTE_PUBLISH_AIRBYTE_CLIENT_SECRET"]})["access_token"].(string)
+	i := signedIn(t, s, env)
 	create := func(repository, tag string) (int, object) {
 		b := createBody("X", tag)
 		b["sourceDefinition"].(object)["dockerRepository"] = repository
@@ -147,9 +164,8 @@ func TestSandbox(t *testing.T) {
 		t.Errorf("stored spec %v", title)
 	}
 	for _, ref := range []string{"source-x:crash", "source-x:none", "source-x:missing", "source-y:1.0.0"} {
-		repository, tag, _ := strings.Cut(image+ref, "/sandbox/")
-		path, tag, _ := strings.Cut(tag, ":")
-		if status, o := create(repository+"/sandbox/"+path, tag); status != 500 {
+		repository, tag, _ := strings.Cut(ref, ":")
+		if status, o := create(image+repository, tag); status != 500 {
 			t.Errorf("%s: %d %v, want 500", ref, status, o)
 		}
 	}

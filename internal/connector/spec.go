@@ -90,6 +90,10 @@ func inspectRun(run SpecRun, hasSpec, tooLong, hasTrace bool) []Finding {
 	case run.TimedOut:
 		return fail(fault.SpecTimeout, "The connector's spec did not end in time and was stopped.",
 			"Print the specification without waiting for a network, a database or input, and exit.")
+	case run.ExitCode > 0 || run.ExitCode < 0 && !run.Truncated:
+		// A run that prints too much is killed for it, and that is then no news.
+		message, remedy := explainExit(run)
+		return fail(fault.SpecFailed, message, remedy)
 	case tooLong && !hasSpec:
 		return fail(fault.SpecOutputTooLarge, "The connector printed a line of more than 20 million characters, which Airbyte does not read.",
 			"Print the SPEC message on a shorter line.")
@@ -99,9 +103,6 @@ func inspectRun(run SpecRun, hasSpec, tooLong, hasTrace bool) []Finding {
 	case run.Truncated:
 		return fail(fault.SpecOutputTooLarge, "The connector printed so much that the rest was not read, and no SPEC message before that.",
 			"Log less while spec runs.")
-	case run.ExitCode != 0:
-		message, remedy := explainExit(run)
-		return fail(fault.SpecFailed, message, remedy)
 	case hasSpec || hasTrace:
 		return nil
 	}

@@ -87,6 +87,8 @@ func TestReadSpec(t *testing.T) {
 		"time up":           {source, connector.SpecRun{TimedOut: true, ExitCode: -1}, false, []string{timeout}, "did not end in time"},
 		"time up with SPEC": {source, connector.SpecRun{TimedOut: true, ExitCode: -1, Stdout: []byte(good)}, true, []string{timeout}, ""},
 		"too much":          {source, connector.SpecRun{Truncated: true, Stdout: []byte("xxx")}, false, []string{large}, "Log less"},
+		"too much, killed":  {source, connector.SpecRun{Truncated: true, ExitCode: -1, Stdout: []byte(good)}, true, []string{largeWarning}, ""},
+		"too much, failed":  {source, connector.SpecRun{Truncated: true, ExitCode: 1, Stdout: []byte(good)}, true, []string{failed}, "exit code 1"},
 		"too much, SPEC":    {source, connector.SpecRun{Truncated: true, Stdout: []byte(good)}, true, []string{largeWarning}, ""},
 
 		"spec is a text":          {source, out(`{"type":"SPEC","spec":"x"}`), false, []string{bad}, "spec is not an object"},

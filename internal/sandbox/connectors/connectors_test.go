@@ -122,6 +122,25 @@ func TestBaseIsWhatAirbyteExpects(t *testing.T) {
 	}
 }
 
+// The base of manifest-only connectors leaves the manifest's folder to whoever puts a manifest there, as Airbyte's does.
+func TestDeclarativeBaseHasARunnerAndNoManifest(t *testing.T) {
+	t.Parallel()
+	img := must(t)(DeclarativeBase(t.Context()))
+	c := config(t, img)
+	if entrypointOf(c) != "/airbyte/integration_code/main" || c.Config.WorkingDir != "/airbyte/integration_code" {
+		t.Errorf("the config is %+v", c.Config)
+	}
+	headers := unpack(t, img, t.TempDir())
+	if headers["airbyte/integration_code/main"] == nil {
+		t.Error("there is no runner")
+	}
+	for name := range headers {
+		if strings.Contains(name, "source_declarative_manifest") {
+			t.Errorf("the base holds %s", name)
+		}
+	}
+}
+
 // Two makings of the same thing are the same image, and each image is one that a registry would take.
 func TestImagesAreReproducible(t *testing.T) {
 	t.Parallel()

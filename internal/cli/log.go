@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"strings"
+
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 	"github.com/airbyte-publish/airbyte-publish/internal/host"
@@ -36,6 +38,8 @@ func title(code fault.Code) string { return string(code) + " " + fault.Titles[co
 // annotate shows the errors of a run where people look first.
 func annotate(section host.Section, err error) {
 	for _, e := range fault.List(err) {
-		section.Annotate(host.Annotation{Level: host.LevelError, Title: title(e.Code), Message: e.Error() + "\n" + e.Code.Page()})
+		// The title has the code already.
+		message := strings.TrimPrefix(e.Error(), string(e.Code)+": ")
+		section.Annotate(host.Annotation{Level: host.LevelError, Title: title(e.Code), Message: message + "\n" + e.Code.Page()})
 	}
 }

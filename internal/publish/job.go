@@ -333,10 +333,13 @@ func (j *job) register(ctx context.Context, t target) error {
 		t.change.Spec = j.spec.Raw
 	}
 	definition, err := j.Definitions.Apply(ctx, t.change, j.log)
+	if definition.ID != "" {
+		// Also a definition that was created beside another one is there now.
+		t.row.DefinitionID, t.row.Action = definition.ID, t.action
+	}
 	if err != nil {
 		return err
 	}
-	t.row.DefinitionID, t.row.Action = definition.ID, t.action
 	words := "created definition"
 	if t.action == Updated {
 		words = "updated definition"

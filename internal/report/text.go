@@ -10,17 +10,17 @@ const (
 	proseLimit = 1000
 )
 
-// Text is the report for a person at a terminal: for each connector its image, a line per workspace, what went wrong
-// and what to do about it, and at the end the sum. On a CI host it must be printed by package host, which keeps it
-// from being read as a command.
+// Text is the report for a person at a terminal: for each connector its image, a line per workspace, and at the end
+// the sum. Of what went wrong it has the codes alone: the log tells the rest. Of a run that came to no connector it is
+// empty. On a CI host it must be printed by package host, which keeps it from being read as a command.
 func (p Report) Text() string {
+	if len(p.rows) == 0 {
+		return ""
+	}
 	var b strings.Builder
 	for _, rows := range p.connectors() {
 		p.connectorText(&b, rows)
 		b.WriteString("\n")
-	}
-	for _, f := range p.others {
-		b.WriteString(f.text("") + "\n")
 	}
 	if p.planned {
 		b.WriteString("plan: ")
@@ -34,7 +34,11 @@ func (p Report) connectorText(b *strings.Builder, rows []row) {
 	first := rows[0]
 	lines := [][2]string{{"image", first.Image}, {"digest", first.Digest}}
 	for _, r := range rows {
-		lines = append(lines, [2]string{p.verdict(r), r.registration()})
+		verdict := p.verdict(r)
+		if r.Code != "" {
+			verdict += " (" + string(r.Code) + ")"
+		}
+		lines = append(lines, [2]string{verdict, r.registration()})
 	}
 	width := 0
 	for _, l := range lines {
@@ -47,9 +51,6 @@ func (p Report) connectorText(b *strings.Builder, rows []row) {
 			line := fmt.Sprintf("  %-*s  %s", width, l[0], visible(l[1], proseLimit))
 			b.WriteString(strings.TrimRight(line, " ") + "\n")
 		}
-	}
-	for _, f := range failuresOf(rows) {
-		b.WriteString(f.text("  "))
 	}
 }
 
@@ -83,12 +84,4 @@ func (f failure) sentence() string {
 		s += ": " + strings.TrimSuffix(f.Cause, ".")
 	}
 	return s + "."
-}
-
-func (f failure) text(indent string) string {
-	s := indent + string(f.Code) + ": " + visible(f.sentence(), proseLimit) + "\n"
-	if f.Remedy != "" {
-		s += indent + "  " + visible(f.Remedy, proseLimit) + "\n"
-	}
-	return s + indent + "  " + f.Page + "\n"
 }

@@ -425,7 +425,7 @@ func TestCheckManifest(t *testing.T) {
 		{"streams by an anchor", "a: &s [1]\ntype: DeclarativeSource\nversion: 1.0.0\nstreams: *s\n", nil},
 		{"nothing in it", "", []string{"not a YAML mapping"}},
 		{"a list", "- 1\n", []string{":1: it is not a YAML mapping"}},
-		{"no YAML", "a: 1\nb: [\n}\n", []string{"manifest.yaml:3: did not find"}},
+		{"no YAML", "a: 1\nb: [\n}\n", []string{"manifest.yaml:2: did not find"}},
 		{"everything wrong", "type: CustomSource\nstreams: []\nspec:\n  documentation_url: x\n",
 			[]string{":1: its type", "no version", ":2: it has no streams", ":4: its spec has no connection_specification"}},
 		{"null values", "type: ~\nversion:\nstreams: ~\n", []string{"its type", "no version", "no streams"}},

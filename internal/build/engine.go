@@ -34,13 +34,16 @@ type engine struct {
 // findEngine finds the engine that the docker command would use: DOCKER_HOST, else the context of DOCKER_CONTEXT or of
 // the docker configuration, else the system's default socket.
 func findEngine(getenv func(string) string) (engine, error) {
-	if host := getenv("DOCKER_HOST"); host != "" {
-		certificates := getenv("DOCKER_CERT_PATH")
-		return engine{host: host, certificates: certificates, skipVerify: getenv("DOCKER_TLS_VERIFY") == ""}, nil
-	}
 	config := getenv("DOCKER_CONFIG")
 	if config == "" {
 		config = filepath.Join(getenv("HOME"), ".docker")
+	}
+	if host := getenv("DOCKER_HOST"); host != "" {
+		e := engine{host: host, certificates: getenv("DOCKER_CERT_PATH"), skipVerify: getenv("DOCKER_TLS_VERIFY") == ""}
+		if e.certificates == "" && !e.skipVerify {
+			e.certificates = config
+		}
+		return e, nil
 	}
 	current := getenv("DOCKER_CONTEXT")
 	if current == "" {

@@ -19,7 +19,7 @@ import (
 
 // source takes an image that exists already. Its errors are *fault.Error.
 func (b *Builder) source(ctx context.Context, source string) (image.Artifact, error) {
-	kind, rest, _ := strings.Cut(source, ":")
+	kind, rest, found := strings.Cut(source, ":")
 	var (
 		artifact image.Artifact
 		err      error
@@ -27,8 +27,8 @@ func (b *Builder) source(ctx context.Context, source string) (image.Artifact, er
 	switch {
 	case kind == "docker" && strings.HasPrefix(rest, "//"):
 		artifact, err = b.remote(ctx, strings.TrimPrefix(rest, "//"))
-	case rest == "":
-		return image.Artifact{}, badSource(source, errors.New("it names nothing"))
+	case found && rest == "":
+		err = fmt.Errorf("%w: nothing follows the colon", errNoSource)
 	case kind == "oci":
 		artifact, err = b.ociFolder(rest)
 	case kind == "oci-archive":
@@ -38,7 +38,7 @@ func (b *Builder) source(ctx context.Context, source string) (image.Artifact, er
 	case kind == "docker-daemon":
 		artifact, err = b.dockerDaemon(ctx, rest)
 	default:
-		return image.Artifact{}, badSource(source, errors.New("it begins with none of the known kinds"))
+		err = fmt.Errorf("%w: it begins with none of the known kinds", errNoSource)
 	}
 	if _, ok := errors.AsType[*fault.Error](err); err != nil && !ok {
 		err = badSource(source, err)
@@ -47,9 +47,15 @@ func (b *Builder) source(ctx context.Context, source string) (image.Artifact, er
 	return artifact, err
 }
 
+// errNoSource tells that a source is not one at all.
+var errNoSource = errors.New("it names no image")
+
 func badSource(source string, err error) error {
-	remedy := "Name an image as oci:DIR, oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or docker://REF."
-	if errors.Is(err, fs.ErrNotExist) {
+	remedy := "Check that it is of the kind which it is named by, and that the build which made it came to its end."
+	switch {
+	case errors.Is(err, errNoSource):
+		remedy = "Name an image as oci:DIR, oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or docker://REF."
+	case errors.Is(err, fs.ErrNotExist):
 		remedy = "Check the path: it is taken from the folder that the command runs in, and the build has to come first."
 	}
 	return &fault.Error{Code: fault.SourceImage, Op: "read the source image", Object: source,

@@ -45,7 +45,7 @@ func unpack(ctx context.Context, img v1.Image, root *os.Root, ids identity) erro
 	}
 	u := &unpacker{ctx: ctx, root: root, ids: ids, resolved: map[string]string{},
 		folders: map[string]fs.FileMode{".": ids.mode(implicitFolder)},
-		bytes: maxUnpackedBytes, entries: maxUnpackedEntries, names: maxUnpackedNames}
+		bytes:   maxUnpackedBytes, entries: maxUnpackedEntries, names: maxUnpackedNames}
 	for i, layer := range layers {
 		u.written = map[string]struct{}{}
 		if err := u.layer(layer, config.RootFS.DiffIDs[i]); err != nil {

@@ -110,7 +110,7 @@ func inspectRun(run SpecRun, hasSpec, tooLong, hasTrace bool) []Finding {
 	return fail(fault.NoSpec, message, remedy)
 }
 
-// explainExit says what an exit code means; 126 to 159 are the shell's (POSIX, Shell Command Language 2.8.2).
+// explainExit says what an exit code means; 126 and 127 are a shell's (POSIX, Shell Command Language 2.8.2).
 func explainExit(run SpecRun) (message, remedy string) {
 	message = fmt.Sprintf("The connector's spec ended with the exit code %d", run.ExitCode)
 	remedy = "Run the image's spec by hand; the connector's log above tells more."

@@ -39,15 +39,18 @@ func (c *Client) checkPush(ctx context.Context, repo name.Repository) error {
 	if err != nil {
 		return c.explain(ctx, err, s.step(op, repo.Name()))
 	}
-	res, err := s.do(req)
+	res, err := do(s.rt, req)
 	if err != nil {
 		return c.explain(ctx, c.instead(ctx, s, err, base+"/tags/list"), s.step(op, repo.Name()))
 	}
 	defer drain(res)
-	if err := transport.CheckError(res, http.StatusAccepted, http.StatusCreated); err != nil {
+	// A registry that sends us elsewhere to upload has let us in.
+	if err := transport.CheckError(res, http.StatusAccepted, http.StatusCreated, http.StatusTemporaryRedirect, http.StatusPermanentRedirect); err != nil {
 		return c.explain(ctx, err, s.step(op, repo.Name()))
 	}
-	c.cancelUpload(ctx, s, res)
+	if res.StatusCode == http.StatusAccepted {
+		c.cancelUpload(ctx, s, res)
+	}
 	return nil
 }
 
@@ -61,7 +64,7 @@ func (c *Client) instead(ctx context.Context, s *session, err error, url string)
 	if rerr != nil {
 		return err
 	}
-	res, rerr := s.do(req)
+	res, rerr := do(s.rt, req)
 	if rerr != nil {
 		return err
 	}
@@ -82,12 +85,12 @@ func (c *Client) learn(ctx context.Context, s *session, err error) error {
 	if rerr != nil {
 		return err
 	}
-	res, rerr := s.do(req)
+	res, rerr := do(s.rt, req)
 	if rerr != nil {
 		return err
 	}
 	defer drain(res)
-	if said, ok := errors.AsType[*transport.Error](transport.CheckError(res, http.StatusOK)); ok {
+	if said, ok := errors.AsType[*transport.Error](transport.CheckError(res, http.StatusOK)); ok && said.StatusCode >= 400 {
 		return said
 	}
 	return err
@@ -112,8 +115,7 @@ func (c *Client) cancelUpload(ctx context.Context, s *session, res *http.Respons
 	if err != nil {
 		return
 	}
-	client := http.Client{Transport: rt, CheckRedirect: sameHost}
-	if res, err := client.Do(req); err == nil {
+	if res, err := do(rt, req); err == nil {
 		drain(res)
 	}
 }

@@ -195,8 +195,12 @@ func unreadable(where string, err error) error {
 // noCredentials is the error of a push without any.
 func noCredentials(st step) *fault.Error {
 	host := st.end.registry.RegistryStr()
+	login := host
+	if host == name.DefaultRegistry {
+		login = "docker.io"
+	}
 	return &fault.Error{Code: fault.NoCredentials, Op: st.op, Object: st.object,
 		Cause: "the registry " + host + " asks for credentials and none were found; looked for " + strings.Join(st.cred.looked, ", "),
 		Remedy: fmt.Sprintf("Set registry-username and registry-password, or sign in with \"docker login %s\" before.%s",
-			host, hint(host, fault.NoCredentials))}
+			login, hint(host, fault.NoCredentials))}
 }

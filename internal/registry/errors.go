@@ -24,7 +24,7 @@ type step struct {
 	op, object string
 	end        *endpoint
 	cred       credential
-	// signIn tells that a token was being fetched.
+	// signIn tells that the registry was being pinged or a token fetched.
 	signIn bool
 	// push tells that the repository is to be pushed to, not only read.
 	push bool
@@ -76,12 +76,12 @@ func (c *Client) explain(ctx context.Context, err error, st step) error {
 	}
 	f.Cause = c.redact(rootText(err), st.cred)
 	switch {
-	case st.signIn:
+	case st.signIn && st.end.usesTokens():
 		explainToken(f, st)
-	case st.push:
+	case st.push && !st.signIn:
 		f.Code, f.Remedy = fault.PushFailed, "Run again; what was pushed already is not pushed again."
 	default:
-		f.Code = fault.RegistryUnreachable
+		f.Code, f.Remedy = fault.RegistryUnreachable, "Check that this is a container registry, and that it works."
 	}
 	return f
 }
@@ -182,7 +182,7 @@ func explainNetwork(f *fault.Error, err error, host string, st step) bool {
 	}
 	if transient(err) || errors.Is(err, io.ErrClosedPipe) {
 		f.Cause = host + " broke the connection each time: " + fault.Bounded(rootText(err))
-		if st.push {
+		if st.push && !st.signIn {
 			f.Code = fault.PushFailed
 			f.Remedy = "Run again; what was pushed already is not pushed again. Check what stands between this machine and the registry." +
 				hint(host, fault.RepositoryMissing)

@@ -50,7 +50,7 @@ func (n *notices) collect(host string, h http.Header) {
 		if !ok {
 			continue
 		}
-		text = strings.ReplaceAll(strings.Trim(text, `"`), `\"`, `"`)
+		text = strings.ReplaceAll(strings.TrimSuffix(strings.TrimPrefix(text, `"`), `"`), `\"`, `"`)
 		n.mu.Lock()
 		key := "warning " + host + " " + text
 		show := !n.told[key] && n.warnings < maxWarnings

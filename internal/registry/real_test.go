@@ -109,7 +109,7 @@ func TestRealPublishAndAgain(t *testing.T) {
 	if got := summary(r.Requests(t), before); !slices.Equal(got, want) {
 		t.Errorf("pushing again asked %q, want %q", got, want)
 	}
-	if n := strings.Count(log.String(), "signing in to "+r.Addr+` with the inputs registry-username and registry-password (user "alice")`); n != 3 {
+	if n := strings.Count(log.String(), r.Addr+`: using the inputs registry-username and registry-password (user "alice")`); n != 3 {
 		t.Errorf("the log says %d times how three clients signed in:\n%s", n, log.String())
 	}
 	for _, s := range []string{"pushed 0.0 MB in 3 blobs, mounted 0 blobs, already there 0 blobs", "has the image already"} {

@@ -176,15 +176,14 @@ func (c *Client) signIn(ctx context.Context, op string, repo name.Repository, pu
 		if s.cred, err = c.keys.resolve(ctx, repo); err != nil {
 			return nil, c.explain(ctx, err, st)
 		}
-		st.cred = s.cred
+		st.cred, st.signIn = s.cred, true
 		if err := s.end.ping(ctx); err != nil {
 			return nil, c.explain(ctx, err, st)
 		}
 		if push && s.cred.anonymous() && !s.end.open() {
 			return nil, noCredentials(st)
 		}
-		c.notices.once("sign in "+repo.RegistryStr()+s.cred.from, fmt.Sprintf("signing in to %s with %s", repo.RegistryStr(), s.cred))
-		st.signIn = true
+		c.notices.once("sign in "+repo.RegistryStr()+s.cred.from, fmt.Sprintf("%s: using %s", repo.RegistryStr(), s.cred))
 		s.rt, err = transport.NewWithContext(ctx, repo.Registry, s.cred.auth, remembered{s.end}, scopes)
 		if err != nil {
 			return nil, c.explain(ctx, err, st)
@@ -198,9 +197,15 @@ func (s *session) step(op, object string) step {
 	return step{op: op, object: object, end: s.end, cred: s.cred, push: true}
 }
 
-// do sends a request that is none of go-containerregistry's, signed.
-func (s *session) do(req *http.Request) (*http.Response, error) {
-	client := http.Client{Transport: s.rt, CheckRedirect: sameHost}
+// do sends a request that is none of go-containerregistry's, signed. A redirect to another host is not followed, but
+// returned.
+func do(rt http.RoundTripper, req *http.Request) (*http.Response, error) {
+	client := http.Client{Transport: rt, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		if sameHost(req, via) != nil {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}}
 	return client.Do(req)
 }
 

@@ -3,6 +3,8 @@ package connector_test
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -313,6 +315,30 @@ func TestSpecDiff(t *testing.T) {
 	many := connector.SpecDiff([]byte(manySecrets(50)), []byte(`{}`))
 	if len(many) != 20 || many[19] != "… and 31 more" {
 		t.Errorf("50 changes give %d lines, the last %q", len(many), many[len(many)-1])
+	}
+}
+
+// TestSyncModesAreTheProtocols holds the sync modes that are accepted to the protocol's own schema.
+func TestSyncModesAreTheProtocols(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(protocolDir(t), "airbyte_protocol_v0.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var protocol struct {
+		Definitions struct{ DestinationSyncMode struct{ Enum []string } }
+	}
+	if err := json.Unmarshal(text, &protocol); err != nil || len(protocol.Definitions.DestinationSyncMode.Enum) == 0 {
+		t.Fatalf("the schema names no sync modes: %v", err)
+	}
+	modes, err := json.Marshal(protocol.Definitions.DestinationSyncMode.Enum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, found := connector.ReadSpec(connector.Connector{Type: connector.Destination}, connector.SpecRun{Stdout: []byte(specWith(
+		`"documentationUrl":"https://docs.example/x","supported_destination_sync_modes":` + string(modes)))})
+	if got == nil || len(found) > 0 {
+		t.Errorf("the protocol's modes %s must be accepted: %v", modes, found)
 	}
 }
 

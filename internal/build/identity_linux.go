@@ -32,12 +32,12 @@ func (i identity) mapping() (uids, gids []syscall.SysProcIDMap) {
 		[]syscall.SysProcIDMap{{ContainerID: connectorID, HostID: os.Getegid(), Size: 1}}
 }
 
-// own gives a file to the id that stands for its owner.
-func (i identity) own(root *os.Root, name string, h *tar.Header) error {
+// own gives a file, by its chown, to the id that stands for its owner.
+func (i identity) own(h *tar.Header, chown func(uid, gid int) error) error {
 	if !i.ranged {
 		return nil
 	}
-	return root.Lchown(name, hostID(h.Uid), hostID(h.Gid))
+	return chown(hostID(h.Uid), hostID(h.Gid))
 }
 
 // hostID is the id of this machine for an image's; those out of the range are nobody's.

@@ -46,6 +46,7 @@ func unpack(ctx context.Context, img v1.Image, root *os.Root, ids identity) erro
 	u := &unpacker{ctx: ctx, root: root, ids: ids, resolved: map[string]string{},
 		folders: map[string]fs.FileMode{".": ids.mode(implicitFolder)},
 		bytes:   maxUnpackedBytes, entries: maxUnpackedEntries, names: maxUnpackedNames}
+	defer u.closeFolder()
 	for i, layer := range layers {
 		u.written = map[string]struct{}{}
 		if err := u.layer(layer, config.RootFS.DiffIDs[i]); err != nil {
@@ -68,6 +69,9 @@ type unpacker struct {
 	resolved map[string]string
 	// written has what the current layer wrote, with the folders above it.
 	written map[string]struct{}
+	// open is the folder that the last file was written to.
+	open     *os.Root
+	openName string
 	// What is left of the bounds.
 	bytes, names int64
 	entries      int
@@ -116,8 +120,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 		return errTooLarge
 	}
 	if name == "" {
-		u.folders["."] = u.ids.mode(h)
-		return u.ids.own(u.root, ".", h)
+		return u.makeFolder(".", h)
 	}
 	if strings.HasPrefix(name, ".wh..wh.") && name != ".wh..wh..opq" {
 		return nil // An older union file system's own.
@@ -141,7 +144,7 @@ func (u *unpacker) entry(h *tar.Header, content io.Reader) error {
 			err = u.root.Symlink(h.Linkname, name)
 		}
 		if err == nil {
-			err = u.ids.own(u.root, name, h)
+			err = u.own(name, h)
 		}
 	case tar.TypeLink:
 		err = u.makeLink(name, h)
@@ -203,6 +206,7 @@ func (u *unpacker) remove(name string) error {
 	}
 	if info.IsDir() || info.Mode()&fs.ModeSymlink != 0 {
 		clear(u.resolved)
+		u.closeFolder()
 	}
 	return u.root.RemoveAll(name)
 }
@@ -217,26 +221,52 @@ func (u *unpacker) makeFolder(name string, h *tar.Header) error {
 		}
 	}
 	u.folders[name] = u.ids.mode(h)
-	return u.ids.own(u.root, name, h)
+	return u.own(name, h)
+}
+
+func (u *unpacker) own(name string, h *tar.Header) error {
+	return u.ids.own(h, func(uid, gid int) error { return u.root.Lchown(name, uid, gid) })
 }
 
 func (u *unpacker) makeFile(name string, h *tar.Header, content io.Reader) error {
-	if err := u.remove(name); err != nil {
-		return err
+	f, err := u.create(name)
+	if errors.Is(err, fs.ErrExist) {
+		if err = u.remove(name); err == nil {
+			f, err = u.create(name)
+		}
 	}
-	f, err := u.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
 	_, err = io.Copy(f, content)
-	err = errors.Join(err, f.Close())
-	if err != nil {
-		return err
+	if err == nil {
+		err = u.ids.own(h, f.Chown)
 	}
-	if err := u.ids.own(u.root, name, h); err != nil {
-		return err
+	if err == nil {
+		err = f.Chmod(u.ids.mode(h))
 	}
-	return u.root.Chmod(name, u.ids.mode(h))
+	return errors.Join(err, f.Close())
+}
+
+// create makes a file that is not there yet. Its folder stays open for the next one, which is mostly in the same.
+func (u *unpacker) create(name string) (*os.File, error) {
+	parent := path.Dir(name)
+	if u.open == nil || u.openName != parent {
+		root, err := u.root.OpenRoot(parent)
+		if err != nil {
+			return nil, err
+		}
+		u.closeFolder()
+		u.open, u.openName = root, parent
+	}
+	return u.open.OpenFile(path.Base(name), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+}
+
+func (u *unpacker) closeFolder() {
+	if u.open != nil {
+		_ = u.open.Close()
+		u.open = nil
+	}
 }
 
 // makeLink makes a hard link to what is there already, inside root.

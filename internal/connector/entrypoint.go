@@ -48,8 +48,11 @@ func splitCommand(s string) (words []string, ok bool) {
 
 var (
 	assignment  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
-	interpreter = regexp.MustCompile(`^(python|pypy|java|node|ruby|perl|php|dotnet|Rscript|sh|bash|dash|ash|env|tini|dumb-init|uv|poetry|ddtrace-run)[0-9.]*$`)
-	scriptNames = []string{".py", ".pyz", ".sh", ".bash", ".jar", ".war", ".js", ".mjs", ".cjs", ".ts", ".rb", ".pl", ".php", ".R", ".dll"}
+	interpreter = regexp.MustCompile(`^(python|pypy|java|node|ruby|perl|php|dotnet|Rscript|sh|bash|dash|ash|env|` +
+		`tini|dumb-init|uv|poetry|ddtrace-run)[0-9.]*$`)
+	scriptNames = []string{".py", ".pyz", ".sh", ".bash", ".jar", ".war", ".js", ".mjs", ".cjs", ".ts",
+		".rb", ".pl", ".php", ".R", ".dll"}
+	shells = []string{"sh", "bash", "dash", "ash"}
 )
 
 // looksLikePath tells whether a word of a command line names a file: it holds a slash or ends like a script.
@@ -85,7 +88,7 @@ func isAbsolute(p string) bool { return strings.HasPrefix(p, "/") || strings.Has
 
 // shellForm is the script of an ENTRYPOINT in shell form, which Docker runs as ["/bin/sh", "-c", script].
 func shellForm(entrypoint []string) (script string, ok bool) {
-	if len(entrypoint) < 3 || entrypoint[1] != "-c" || !slices.Contains([]string{"sh", "bash", "ash", "dash"}, path.Base(entrypoint[0])) {
+	if len(entrypoint) < 3 || entrypoint[1] != "-c" || !slices.Contains(shells, path.Base(entrypoint[0])) {
 		return "", false
 	}
 	return entrypoint[2], true

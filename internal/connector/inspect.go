@@ -39,7 +39,8 @@ func inspectName(c Connector) []Finding {
 	var found []Finding
 	add := func(err error) {
 		if f, ok := errors.AsType[*fault.Error](err); ok {
-			found = append(found, Finding{Code: f.Code, Severity: Error, Message: fmt.Sprintf("The image name %s can't be used: %s.", f.Object, f.Cause), Remedy: f.Remedy})
+			found = append(found, Finding{Code: f.Code, Severity: Error,
+				Message: fmt.Sprintf("The image name %s can't be used: %s.", f.Object, f.Cause), Remedy: f.Remedy})
 		}
 	}
 	if c.Repository != "" {
@@ -64,13 +65,15 @@ func inspectPlatforms(img Image) []Finding {
 			found = append(found, Finding{Code: fault.WrongConfigPlatform, Severity: Error,
 				Message: fmt.Sprintf("The index calls %s %s, but the image's config says %s, so a node would run it on the wrong architecture.",
 					fault.Bounded(p.Digest), fault.Bounded(p.Claimed), fault.Bounded(p.Platform)),
-				Remedy: "Build for the platform that the index names; a base image given by the digest of one architecture is the usual cause."})
+				Remedy: "Build for the platform that the index names; a base image given by the digest of one" +
+					" architecture is the usual cause."})
 		}
 	}
 	if amd64 {
 		return found
 	}
-	message := "The image has no linux/amd64, only " + fault.Bounded(strings.Join(there, ", ")) + "; Airbyte's nodes would fail with \"exec format error\" or wait until they time out."
+	message := "The image has no linux/amd64, only " + fault.Bounded(strings.Join(there, ", ")) +
+		"; Airbyte's nodes would fail with \"exec format error\" or wait until they time out."
 	if len(there) == 0 {
 		message = "The index names no image that can run."
 	}
@@ -91,8 +94,9 @@ func inspectEntrypoint(where string, p PlatformImage) []Finding {
 	command, _ := environment(p.Env, "AIRBYTE_ENTRYPOINT")
 	if strings.TrimSpace(command) == "" {
 		return []Finding{{Code: fault.NoEntrypoint, Severity: Error,
-			Message: fmt.Sprintf("AIRBYTE_ENTRYPOINT is not set in %s; Airbyte runs nothing else, and waits about nine minutes before it fails.", where),
-			Remedy:  fmt.Sprintf("Add to the Dockerfile: ENV AIRBYTE_ENTRYPOINT=%q", suggestedEntrypoint(p))}}
+			Message: fmt.Sprintf("AIRBYTE_ENTRYPOINT is not set in %s;"+
+				" Airbyte runs nothing else, and waits about nine minutes before it fails.", where),
+			Remedy: fmt.Sprintf("Add to the Dockerfile: ENV AIRBYTE_ENTRYPOINT=%q", suggestedEntrypoint(p))}}
 	}
 	words, ok := splitCommand(command)
 	if !ok || strings.ContainsAny(command, "\n\r\x00") {
@@ -101,8 +105,9 @@ func inspectEntrypoint(where string, p PlatformImage) []Finding {
 			what = "a line break"
 		}
 		return []Finding{{Code: fault.BadEntrypoint, Severity: Error,
-			Message: fmt.Sprintf("AIRBYTE_ENTRYPOINT in %s holds %s: %q. Airbyte appends \" spec\" and gives it to a shell.", where, what, fault.Bounded(command)),
-			Remedy:  "Make it one command on one line, such as \"python /airbyte/integration_code/main.py\"."}}
+			Message: fmt.Sprintf("AIRBYTE_ENTRYPOINT in %s holds %s: %q. Airbyte appends \" spec\" and gives it to a shell.",
+				where, what, fault.Bounded(command)),
+			Remedy: "Make it one command on one line, such as \"python /airbyte/integration_code/main.py\"."}}
 	}
 	for len(words) > 0 && assignment.MatchString(words[0]) {
 		words = words[1:]
@@ -111,12 +116,14 @@ func inspectEntrypoint(where string, p PlatformImage) []Finding {
 	switch program := programPath(words); {
 	case program == "":
 		found = append(found, Finding{Code: fault.RelativeEntrypoint, Severity: Warning,
-			Message: fmt.Sprintf("AIRBYTE_ENTRYPOINT in %s names no absolute path: %q. Airbyte runs it in a directory of its own, so it works only where PATH or the interpreter finds it.", where, fault.Bounded(command)),
-			Remedy:  "Name the program by its absolute path."})
+			Message: fmt.Sprintf("AIRBYTE_ENTRYPOINT in %s names no absolute path: %q. Airbyte runs it in a directory of its own,"+
+				" so it works only where PATH or the interpreter finds it.", where, fault.Bounded(command)),
+			Remedy: "Name the program by its absolute path."})
 	case !isAbsolute(program):
 		found = append(found, Finding{Code: fault.RelativeEntrypoint, Severity: Error,
-			Message: fmt.Sprintf("AIRBYTE_ENTRYPOINT in %s names %q by a relative path. Airbyte runs it in a directory of its own, not in WORKDIR, and does not find it.", where, fault.Bounded(program)),
-			Remedy:  fmt.Sprintf("Name it by its absolute path: ENV AIRBYTE_ENTRYPOINT=%q", absoluteCommand(words, program, p))})
+			Message: fmt.Sprintf("AIRBYTE_ENTRYPOINT in %s names %q by a relative path. Airbyte runs it in a directory of its own,"+
+				" not in WORKDIR, and does not find it.", where, fault.Bounded(program)),
+			Remedy: fmt.Sprintf("Name it by its absolute path: ENV AIRBYTE_ENTRYPOINT=%q", absoluteCommand(words, program, p))})
 	}
 	return append(found, inspectDockerEntrypoint(where, command, words, p)...)
 }
@@ -135,7 +142,8 @@ func inspectDockerEntrypoint(where, command string, words []string, p PlatformIm
 	if script, ok := shellForm(entrypoint); ok {
 		passes := strings.Contains(script, "$@") || strings.Contains(script, "$*")
 		if !passes {
-			return warn("ENTRYPOINT in %s is in shell form, which drops arguments: docker run IMAGE spec runs it without \"spec\".", where)
+			return warn("ENTRYPOINT in %s is in shell form, which drops arguments:"+
+				" docker run IMAGE spec runs it without \"spec\".", where)
 		}
 		entrypoint, _ = splitCommand(script)
 		entrypoint = slices.DeleteFunc(entrypoint, func(w string) bool { return w == "$@" || w == "$*" || w == "exec" })
@@ -189,16 +197,17 @@ func inspectLayers(where string, p PlatformImage) []Finding {
 	}
 	var found []Finding
 	for _, mediaType := range types {
+		some := fmt.Sprintf("%d of %d layers of %s", counts[mediaType], len(p.Layers), where)
 		f := Finding{Code: fault.LayerCompression, Severity: Error}
 		switch {
 		case strings.HasSuffix(mediaType, "zstd"):
-			f.Message = fmt.Sprintf("%d of %d layers of %s are compressed with zstd, which older engines can't unpack.", counts[mediaType], len(p.Layers), where)
+			f.Message = some + " are compressed with zstd, which older engines can't unpack."
 			f.Remedy = "Build with gzip: docker buildx build --output type=image,compression=gzip,force-compression=true."
 		case strings.Contains(mediaType, "foreign") || strings.Contains(mediaType, "nondistributable"):
-			f.Message = fmt.Sprintf("%d of %d layers of %s are foreign: registries need not hold them, so a node may not get them.", counts[mediaType], len(p.Layers), where)
+			f.Message = some + " are foreign: registries need not hold them, so a node may not get them."
 			f.Remedy = "Use a base image whose layers can be distributed."
 		default:
-			f.Message = fmt.Sprintf("%d of %d layers of %s have the media type %q, which container engines do not unpack.", counts[mediaType], len(p.Layers), where, fault.Bounded(mediaType))
+			f.Message = fmt.Sprintf("%s have the media type %q, which container engines do not unpack.", some, fault.Bounded(mediaType))
 			f.Remedy = "Give a container image; another kind of artifact can't be run."
 		}
 		found = append(found, f)
@@ -215,14 +224,16 @@ func inspectLabels(where string, c Connector, p PlatformImage) []Finding {
 			return
 		}
 		found = append(found, Finding{Code: fault.LabelsDisagree, Severity: Warning,
-			Message: fmt.Sprintf("The label %s of %s is %q, but the %s is %q.", label, where, fault.Bounded(value), input, fault.Bounded(actual)),
-			Remedy:  "Check that this is the image you mean; if so, correct the label."})
+			Message: fmt.Sprintf("The label %s of %s is %q, but the %s is %q.",
+				label, where, fault.Bounded(value), input, fault.Bounded(actual)),
+			Remedy: "Check that this is the image you mean; if so, correct the label."})
 	}
 	var m Metadata
 	if c.Metadata != nil {
 		m = *c.Metadata
 	}
-	check("io.airbyte.name", "repository", string(c.Repository), m.DockerRepository, func(a, b string) bool { return image.Normalise(a) == image.Normalise(b) })
+	check("io.airbyte.name", "repository", string(c.Repository), m.DockerRepository,
+		func(a, b string) bool { return image.Normalise(a) == image.Normalise(b) })
 	check("io.airbyte.version", "tag", c.Tag, m.DockerImageTag, func(a, b string) bool { return a == b })
 	return found
 }

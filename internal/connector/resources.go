@@ -70,7 +70,8 @@ func (p *metadataParser) resourceRequirements(f field) json.RawMessage {
 		case kind.node == nil:
 			p.fail(item.line, "Add jobType, such as sync.", "%s has no jobType", item)
 		case job.JobType != "" && !slices.Contains(jobTypes, job.JobType):
-			p.fail(kind.line, "Write one of "+strings.Join(jobTypes, ", ")+".", "%s is %q, which Airbyte does not know", kind, fault.Bounded(job.JobType))
+			p.fail(kind.line, "Write one of "+strings.Join(jobTypes, ", ")+".",
+				"%s is %q, which Airbyte does not know", kind, fault.Bounded(job.JobType))
 		}
 		if job.ResourceRequirements == nil {
 			job.ResourceRequirements = &resources{}
@@ -107,7 +108,8 @@ func (p *metadataParser) onlyKeys(f field, mapping *yaml.Node, allowed []string)
 	for i := 0; i+1 < len(mapping.Content); i += 2 {
 		k := mapping.Content[i]
 		if k.ShortTag() != "!!merge" && !slices.Contains(allowed, k.Value) {
-			p.fail(k.Line, "Use "+strings.Join(allowed, ", ")+".", "%s has the key %q, which Airbyte would drop silently", f, fault.Bounded(k.Value))
+			p.fail(k.Line, "Use "+strings.Join(allowed, ", ")+".",
+				"%s has the key %q, which Airbyte would drop silently", f, fault.Bounded(k.Value))
 		}
 	}
 }

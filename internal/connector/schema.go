@@ -43,8 +43,9 @@ func inspectSchema(raw json.RawMessage) []Finding {
 	properties, _ := root["properties"].(map[string]any)
 	if _, there := properties[injectedManifest]; there {
 		return []Finding{{Code: fault.InjectedManifest, Severity: Error,
-			Message: "The image printed the declarative base image's generic specification, because it holds no manifest.yaml where that looks for it.",
-			Remedy:  "Put manifest.yaml at /airbyte/integration_code/source_declarative_manifest/manifest.yaml in the image."}}
+			Message: "The image printed the declarative base image's generic specification," +
+				" because it holds no manifest.yaml where that looks for it.",
+			Remedy: "Put manifest.yaml at /airbyte/integration_code/source_declarative_manifest/manifest.yaml in the image."}}
 	}
 	var found []Finding
 	if root["type"] != "object" {
@@ -55,8 +56,9 @@ func inspectSchema(raw json.RawMessage) []Finding {
 }
 
 func badSchema(severity Severity, cause string) Finding {
-	return Finding{Code: fault.BadSpec, Severity: severity, Message: sentence("The connectionSpecification is not a valid JSON Schema: " + fault.Bounded(cause)),
-		Remedy: "Correct what the connector's spec prints."}
+	return Finding{Code: fault.BadSpec, Severity: severity,
+		Message: sentence("The connectionSpecification is not a valid JSON Schema: " + fault.Bounded(cause)),
+		Remedy:  "Correct what the connector's spec prints."}
 }
 
 // decodeJSON decodes one JSON value and keeps its numbers as they are written.
@@ -132,7 +134,8 @@ func compileSchema(schema any) []Finding {
 	var invalid *jsonschema.SchemaValidationError
 	switch {
 	case errors.As(err, &elsewhere):
-		return []Finding{badSchema(Error, fmt.Sprintf("it refers to %q, which is not part of it and is not loaded", elsewhere.URL))}
+		return []Finding{badSchema(Error,
+			fmt.Sprintf("it refers to %q, which is not part of it and is not loaded", elsewhere.URL))}
 	case errors.As(err, &invalid):
 		if violation, ok := invalid.Err.(*jsonschema.ValidationError); ok {
 			return schemaViolations(violation)

@@ -60,7 +60,8 @@ func ReadSpec(c Connector, run SpecRun) (*Spec, []Finding) {
 	}
 	if specs > 1 {
 		found = append(found, Finding{Code: fault.BadSpec, Severity: Warning,
-			Message: fmt.Sprintf("The connector printed %d SPEC messages; Airbyte takes the first.", specs), Remedy: "Print exactly one."})
+			Message: fmt.Sprintf("The connector printed %d SPEC messages; Airbyte takes the first.", specs),
+			Remedy:  "Print exactly one."})
 	}
 	spec, problems := readSpecification(c.Type, first.fields["spec"])
 	return spec, append(found, problems...)
@@ -95,13 +96,16 @@ func inspectRun(run SpecRun, hasSpec, tooLong, hasTrace bool) []Finding {
 		message, remedy := explainExit(run)
 		return fail(fault.SpecFailed, message, remedy)
 	case tooLong && !hasSpec:
-		return fail(fault.SpecOutputTooLarge, "The connector printed a line of more than 20 million characters, which Airbyte does not read.",
+		return fail(fault.SpecOutputTooLarge,
+			"The connector printed a line of more than 20 million characters, which Airbyte does not read.",
 			"Print the SPEC message on a shorter line.")
 	case run.Truncated && hasSpec:
 		return []Finding{{Code: fault.SpecOutputTooLarge, Severity: Warning,
-			Message: "The connector printed so much beside its SPEC message that the rest was not read.", Remedy: "Log less while spec runs."}}
+			Message: "The connector printed so much beside its SPEC message that the rest was not read.",
+			Remedy:  "Log less while spec runs."}}
 	case run.Truncated:
-		return fail(fault.SpecOutputTooLarge, "The connector printed so much that the rest was not read, and no SPEC message before that.",
+		return fail(fault.SpecOutputTooLarge,
+			"The connector printed so much that the rest was not read, and no SPEC message before that.",
 			"Log less while spec runs.")
 	case hasSpec || hasTrace:
 		return nil
@@ -120,7 +124,8 @@ func explainExit(run SpecRun) (message, remedy string) {
 		remedy = "Build the image, and what is copied into it, for linux/amd64."
 	case run.ExitCode == 127:
 		message += ": the command in AIRBYTE_ENTRYPOINT, or something that it calls, was not found"
-		remedy = "Check that AIRBYTE_ENTRYPOINT names a file in the image by its absolute path, and that a script's #! line names an interpreter in the image."
+		remedy = "Check that AIRBYTE_ENTRYPOINT names a file in the image by its absolute path," +
+			" and that a script's #! line names an interpreter in the image."
 	case run.ExitCode == 126:
 		message += ": the command in AIRBYTE_ENTRYPOINT can't be executed"
 		remedy = "Make the file executable for uid 1000 (COPY --chmod=755), and check that it was built for linux/amd64."
@@ -144,10 +149,12 @@ func lastLine(text []byte) string {
 
 // explainNoSpec looks for the ways in which a specification is printed so that Airbyte does not see it.
 func explainNoSpec(stdout []byte) (message, remedy string) {
-	message, remedy = "The connector printed no SPEC message.", "Print on one line of standard output: {\"type\":\"SPEC\",\"spec\":{\"connectionSpecification\":{…}}}"
+	message = "The connector printed no SPEC message."
+	remedy = `Print on one line of standard output: {"type":"SPEC","spec":{"connectionSpecification":{…}}}`
 	var whole map[string]json.RawMessage
 	if text := bytes.TrimSpace(stdout); json.Unmarshal(text, &whole) == nil && stringField(whole, "type") == "SPEC" {
-		return "The connector printed its SPEC message over several lines; Airbyte reads one message per line.", "Print it without line breaks."
+		return "The connector printed its SPEC message over several lines; Airbyte reads one message per line.",
+			"Print it without line breaks."
 	}
 	bare := objectField(whole, "connectionSpecification")
 	for m := range messages(stdout) {
@@ -174,7 +181,8 @@ func readSpecification(t Type, raw json.RawMessage) (*Spec, []Finding) {
 	if objectField(fields, "connectionSpecification") == nil {
 		return nil, bad("The specification has no connectionSpecification that is an object.")
 	}
-	spec := &Spec{Raw: slices.Clone(raw), ConnectionSpecification: slices.Clone(fields["connectionSpecification"]), ProtocolVersion: defaultProtocolVersion}
+	spec := &Spec{Raw: slices.Clone(raw), ConnectionSpecification: slices.Clone(fields["connectionSpecification"]),
+		ProtocolVersion: defaultProtocolVersion}
 	var found []Finding
 	for _, name := range []string{"documentationUrl", "changelogUrl"} {
 		text, ok := optionalString(fields, name)
@@ -217,8 +225,9 @@ func (s *Spec) readProtocolVersion(fields map[string]json.RawMessage) []Finding 
 	switch {
 	case !ok || err != nil || len(parts) < 3:
 		return []Finding{{Code: fault.ProtocolVersion, Severity: Error,
-			Message: fmt.Sprintf("The specification's protocol_version is %s, not three numbers.", fault.Bounded(string(fields["protocol_version"]))),
-			Remedy:  "Write \"0.2.0\", or leave it away."}}
+			Message: fmt.Sprintf("The specification's protocol_version is %s, not three numbers.",
+				fault.Bounded(string(fields["protocol_version"]))),
+			Remedy: "Write \"0.2.0\", or leave it away."}}
 	case major != 0:
 		return []Finding{{Code: fault.ProtocolVersion, Severity: Error,
 			Message: fmt.Sprintf("The connector speaks version %s of the protocol, and Airbyte supports 0.0.0 to 0.3.0.", fault.Bounded(version)),
@@ -238,17 +247,20 @@ func (s *Spec) readDestination(fields map[string]json.RawMessage) []Finding {
 	var modes []string
 	if len(raw) > 0 && json.Unmarshal(raw, &modes) != nil {
 		return append(found, Finding{Code: fault.NoSyncModes, Severity: Error,
-			Message: "The destination's supported_destination_sync_modes is not a list of texts.", Remedy: syncModesRemedy})
+			Message: "The destination's supported_destination_sync_modes is not a list of texts.",
+			Remedy:  syncModesRemedy})
 	}
 	s.SyncModes = modes
 	if len(modes) == 0 {
 		found = append(found, Finding{Code: fault.NoSyncModes, Severity: Error,
-			Message: "The destination names no supported_destination_sync_modes, so no connection to it can be made.", Remedy: syncModesRemedy})
+			Message: "The destination names no supported_destination_sync_modes, so no connection to it can be made.",
+			Remedy:  syncModesRemedy})
 	}
 	for _, mode := range modes {
 		if !slices.Contains(destinationSyncModes, mode) {
 			found = append(found, Finding{Code: fault.NoSyncModes, Severity: Error,
-				Message: fmt.Sprintf("The destination's sync mode %q is not one of the protocol's.", fault.Bounded(mode)), Remedy: syncModesRemedy})
+				Message: fmt.Sprintf("The destination's sync mode %q is not one of the protocol's.", fault.Bounded(mode)),
+				Remedy:  syncModesRemedy})
 			break
 		}
 	}

@@ -140,7 +140,7 @@ func (b *Builder) artifact(ctx context.Context, c connector.Connector, log conne
 				"(docker build -t NAME:TAG .), docker-archive:FILE (docker save -o FILE NAME:TAG), or docker://REF for an " +
 				"image in a registry."}
 	default:
-		return image.Artifact{}, &fault.Error{Code: fault.NoConnector, Op: "build", Object: c.Label,
+		return image.Artifact{}, &fault.Error{Code: fault.NoBuilder, Op: "build", Object: c.Label,
 			Cause:  "the folder has neither a manifest.yaml nor a Dockerfile",
 			Remedy: "Name the connector's folder, or an image that exists already by the input \"source\"."}
 	}

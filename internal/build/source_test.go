@@ -330,7 +330,7 @@ func TestBuildChooses(t *testing.T) {
 		{"a manifest beside a Dockerfile", map[string]string{"manifest.yaml": goodManifest, "Dockerfile": "FROM x"},
 			[]string{"language:python"}, fault.NoBuilder, "oci:DIR"},
 		{"a Dockerfile", map[string]string{"Dockerfile": "FROM x"}, nil, fault.NoBuilder, "docker-daemon:NAME:TAG"},
-		{"nothing", map[string]string{"README.md": ""}, nil, fault.NoConnector, "neither"},
+		{"nothing", map[string]string{"README.md": ""}, nil, fault.NoBuilder, "neither"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -57,12 +58,15 @@ func Main(ctx context.Context, p Process) int {
 		for _, e := range fault.List(err) {
 			fmt.Fprintln(p.Stderr, "error:", e.Error())
 		}
+		if strings.HasPrefix(string(fault.CodeOf(err)), "AP1") {
+			return exitInputs
+		}
 		return exitCode(ctx, err)
 	}
 	return exitDone
 }
 
-// exitCode is 2 when only inputs were wrong, 130 when the run was interrupted, and 1 else.
+// exitCode is that of a run whose inputs were right.
 func exitCode(ctx context.Context, err error) int {
 	switch {
 	case err == nil:
@@ -70,12 +74,7 @@ func exitCode(ctx context.Context, err error) int {
 	case ctx.Err() != nil:
 		return exitInterrupted
 	}
-	for _, e := range fault.List(err) {
-		if len(e.Code) != 5 || e.Code[:3] != "AP1" {
-			return exitFailed
-		}
-	}
-	return exitInputs
+	return exitFailed
 }
 
 func newRoot(p Process) *cobra.Command {

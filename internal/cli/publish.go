@@ -77,15 +77,16 @@ func (r *run) do(ctx context.Context, lookup config.Lookup) (err error) {
 	cfg, err := config.Load(lookup)
 	r.host.Mask(cfg.Secrets()...)
 	var result publish.Result
+	code := exitInputs
 	if err == nil {
 		for _, f := range cfg.Warnings {
 			log{section}.Finding(f)
 		}
 		result, err = r.work(ctx, cfg, section)
+		err = errors.Join(result.Err(), err)
+		code = exitCode(ctx, err)
 	}
-	err = errors.Join(result.Err(), err)
 	annotate(section, err)
-	code := exitCode(ctx, err)
 	if err := r.tell(report.New(result, err, r.host.Redact)); err != nil {
 		annotate(section, err)
 		code = max(code, exitFailed)

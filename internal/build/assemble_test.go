@@ -38,7 +38,13 @@ func (quiet) Info(string, ...any)       {}
 func (quiet) Finding(connector.Finding) {}
 func (quiet) Untrusted(string, string)  {}
 
-func noCheck(context.Context, connector.Candidate) error { return nil }
+// noCheck finds nothing wrong.
+var noCheck = checkedBy(func(context.Context, connector.Candidate) error { return nil })
+
+// checkedBy has the candidate alone judged.
+func checkedBy(check func(context.Context, connector.Candidate) error) connector.Checks {
+	return connector.Checks{Plan: func(context.Context, connector.Image) error { return nil }, Candidate: check}
+}
 
 // folderOf writes files into a new folder.
 func folderOf(t *testing.T, files map[string]string) string {
@@ -149,13 +155,13 @@ func TestAssemble(t *testing.T) {
 	b := newBuilder(t, Options{Open: r.open})
 	r.reset()
 	checked := 0
-	a, err := b.Build(t.Context(), manifestOnlyConnector(dir, r.host+"/airbyte/base:6.1.0"), quiet{}, func(_ context.Context, c connector.Candidate) error {
+	a, err := b.Build(t.Context(), manifestOnlyConnector(dir, r.host+"/airbyte/base:6.1.0"), quiet{}, checkedBy(func(_ context.Context, c connector.Candidate) error {
 		checked++
 		if got := c.Image(); got.Index || len(got.Platforms) != 1 || got.Platforms[0].Platform != "linux/amd64" {
 			t.Errorf("the check was shown %+v", got)
 		}
 		return nil
-	})
+	}))
 	if err != nil || checked != 1 || a.Image == nil {
 		t.Fatalf("%+v, checked %d times: %v", a, checked, err)
 	}

@@ -96,12 +96,10 @@ func (b *Builder) keep(c io.Closer) {
 	b.closers = append(b.closers, c)
 }
 
-// Build makes or takes c's image and has it checked: an image that exists already when c.Source names one, else one
-// assembled from the folder of a manifest-only connector. An error of check is returned as it is; every other error is
-// a *fault.Error, or the context's when that is done.
-func (b *Builder) Build(ctx context.Context, c connector.Connector, log connector.Log,
-	check func(context.Context, connector.Candidate) error,
-) (image.Artifact, error) {
+// Build makes or takes c's image and has it judged: an image that exists already when c.Source names one, else one
+// assembled from the folder of a manifest-only connector. An error of checks is returned as it is; every other error
+// is a *fault.Error, or the context's when that is done.
+func (b *Builder) Build(ctx context.Context, c connector.Connector, log connector.Log, checks connector.Checks) (image.Artifact, error) {
 	artifact, err := b.artifact(ctx, c, log)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -114,8 +112,13 @@ func (b *Builder) Build(ctx context.Context, c connector.Connector, log connecto
 		return image.Artifact{}, err
 	}
 	log.Info("The image is %s, from %s.", facts.Digest, artifact.Origin)
-	if err := check(ctx, &candidate{artifact: artifact, facts: facts, spec: b.specOptions()}); err != nil {
+	if err := checks.Plan(ctx, facts); err != nil {
 		return image.Artifact{}, err
+	}
+	if checks.Candidate != nil {
+		if err := checks.Candidate(ctx, &candidate{artifact: artifact, facts: facts, spec: b.specOptions()}); err != nil {
+			return image.Artifact{}, err
+		}
 	}
 	return artifact, nil
 }

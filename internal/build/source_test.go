@@ -350,8 +350,8 @@ func TestBuildReturnsTheErrorOfTheCheck(t *testing.T) {
 	want := errors.New("not good enough")
 	source := "oci:" + layoutDir(t, map[string]any{"x": baseImage(t, "linux/amd64")})
 	a, err := newBuilder(t, Options{}).Build(t.Context(), connector.Connector{Source: source}, quiet{},
-		func(context.Context, connector.Candidate) error { return want })
-	if err != want || a.Image != nil {
+		checkedBy(func(context.Context, connector.Candidate) error { return want }))
+	if !errors.Is(err, want) || err.Error() != want.Error() || a.Image != nil {
 		t.Errorf("%+v, %v; want the check's own error", a, err)
 	}
 }
@@ -388,10 +388,10 @@ func TestCandidateRunsSpec(t *testing.T) {
 	other := "linux/s390x"
 	source := "oci:" + layoutDir(t, map[string]any{"x": withAttestation(t, indexOf(t, map[string]v1.Image{other: imageOf(t, other, v1.Config{}), hostPlatform: mine}))})
 	var run connector.SpecRun
-	_, err := newBuilder(t, Options{}).Build(t.Context(), connector.Connector{Source: source}, quiet{}, func(ctx context.Context, c connector.Candidate) (err error) {
+	_, err := newBuilder(t, Options{}).Build(t.Context(), connector.Connector{Source: source}, quiet{}, checkedBy(func(ctx context.Context, c connector.Candidate) (err error) {
 		run, err = c.RunSpec(ctx)
 		return err
-	})
+	}))
 	if fault.CodeOf(err) == fault.SpecNotRun && os.Getenv("CI") != "true" {
 		t.Skipf("this machine can't run the sandbox: %v", err)
 	}

@@ -39,6 +39,8 @@ type Connector struct {
 	Source string
 	// Metadata is the folder's metadata.yaml, or nil when there is none.
 	Metadata *Metadata
+	// Held is the digest that the tag holds in the registry before the run, or empty when there is no such tag.
+	Held string
 }
 
 // Reference is the image's repository and tag.
@@ -51,6 +53,15 @@ type Candidate interface {
 	// RunSpec runs the connector's spec as Airbyte does. Where this machine can't, its error is a *fault.Error with
 	// the code fault.SpecNotRun.
 	RunSpec(ctx context.Context) (SpecRun, error)
+}
+
+// Checks are what a builder has judged on its way to an image. It stops at the first error, and returns it as it is.
+type Checks struct {
+	// Plan judges what is known before anything is built. The image has no Digest where only a build can tell it.
+	Plan func(context.Context, Image) error
+	// Candidate judges the image before it leaves this machine. Nil means that nothing is to be built: what the builder
+	// then returns is empty where it takes a build to have it.
+	Candidate func(context.Context, Candidate) error
 }
 
 // SpecRun is what came of running an image's spec command.

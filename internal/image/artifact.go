@@ -5,7 +5,7 @@ import (
 )
 
 // Artifact is an image that is ready to be pushed: one platform's image, or an index of several.
-// Exactly one of Image and Index is set.
+// One of Image and Index is set, or none when there is no image yet.
 type Artifact struct {
 	Image v1.Image
 	Index v1.ImageIndex
@@ -13,16 +13,20 @@ type Artifact struct {
 	Origin string
 }
 
-// Digest is the digest of what a tag will point to: the index's where there is one, else the manifest's.
+// Digest is the digest of what a tag will point to: the index's where there is one, else the manifest's. It is empty
+// when there is no image yet.
 func (a Artifact) Digest() (string, error) {
 	var (
 		h   v1.Hash
 		err error
 	)
-	if a.Index != nil {
+	switch {
+	case a.Index != nil:
 		h, err = a.Index.Digest()
-	} else {
+	case a.Image != nil:
 		h, err = a.Image.Digest()
+	default:
+		return "", nil
 	}
 	if err != nil {
 		return "", err

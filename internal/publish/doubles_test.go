@@ -80,7 +80,7 @@ type builder struct {
 	afterOK func()
 }
 
-func (b *builder) Build(ctx context.Context, c connector.Connector, _ connector.Log, check func(context.Context, connector.Candidate) error) (image.Artifact, error) {
+func (b *builder) Build(ctx context.Context, c connector.Connector, _ connector.Log, checks connector.Checks) (image.Artifact, error) {
 	a := image.Artifact{Image: b.images[c.Label]}
 	if strings.HasPrefix(c.Source, "docker://") {
 		_, digest, _ := strings.Cut(c.Source, "@")
@@ -95,8 +95,13 @@ func (b *builder) Build(ctx context.Context, c connector.Connector, _ connector.
 	if b.facts != nil {
 		b.facts(&found)
 	}
-	if err := check(ctx, candidate{b, found}); err != nil {
+	if err := checks.Plan(ctx, found); err != nil {
 		return image.Artifact{}, err
+	}
+	if checks.Candidate != nil {
+		if err := checks.Candidate(ctx, candidate{b, found}); err != nil {
+			return image.Artifact{}, err
+		}
 	}
 	if b.afterOK != nil {
 		b.afterOK()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
@@ -173,26 +174,46 @@ func (j *job) note(row *Row, f connector.Finding) {
 	row.Findings = append(row.Findings, f)
 }
 
-// build takes the image, and checks it unless it is in place already under a definition that is right.
+// build makes or takes the image, and checks it unless it is in place already under definitions that are right.
 func (j *job) build(ctx context.Context, targets []target) (image.Artifact, error) {
 	end := j.log.Group("Image")
 	defer end()
 	c := j.connector
+	c.Held = j.held
 	if j.held != "" && j.IfTagExists == Skip {
 		j.log.Info("the tag exists and if-tag-exists is skip: taking the image that is there")
 		c.Source = "docker://" + string(c.Repository) + "@" + j.held
 	}
-	return j.Builder.Build(ctx, c, j.log, func(ctx context.Context, candidate connector.Candidate) error {
-		found := candidate.Image()
+	inPlace := func(found connector.Image) bool {
+		return found.Digest != "" && found.Digest == j.held && unchanged(targets)
+	}
+	var planned connector.Image
+	checks := connector.Checks{Plan: func(_ context.Context, found connector.Image) error {
+		planned = found
 		if err := j.checkTag(found.Digest); err != nil {
 			return err
 		}
-		if found.Digest == j.held && unchanged(targets) {
+		if inPlace(found) {
 			j.log.Info("the tag already holds %s: nothing to check", found.Digest)
 			return nil
 		}
-		return j.check(ctx, candidate)
-	})
+		return j.inspect(found)
+	}}
+	if !j.planning {
+		checks.Candidate = func(ctx context.Context, candidate connector.Candidate) error {
+			found := candidate.Image()
+			if inPlace(found) {
+				return nil
+			}
+			if !reflect.DeepEqual(found, planned) {
+				if err := errors.Join(j.checkTag(found.Digest), j.inspect(found)); err != nil {
+					return err
+				}
+			}
+			return j.runSpec(ctx, candidate)
+		}
+	}
+	return j.Builder.Build(ctx, c, j.log, checks)
 }
 
 func unchanged(targets []target) bool {
@@ -213,19 +234,23 @@ func (j *job) checkTag(digest string) error {
 }
 
 func (j *job) tagExists(held, digest string) error {
+	mine := "this connector's image is " + digest
+	if digest == "" {
+		mine = "which was not made from this source"
+	}
 	return &fault.Error{Code: fault.TagExists, Op: "push", Object: j.connector.Reference(),
-		Cause: fmt.Sprintf("the tag holds %s, this connector's image is %s, and a tag is a version: Airbyte keeps the spec and nodes keep the image per tag",
-			held, digest),
+		Cause:  fmt.Sprintf("the tag holds %s, %s, and a tag is a version: Airbyte keeps the spec and nodes keep the image per tag", held, mine),
 		Remedy: "Publish under a new tag; or set if-tag-exists to skip to register what is there, or to overwrite to move the tag."}
 }
 
-// check holds the image against the contract and runs its spec. Planning runs nothing.
-func (j *job) check(ctx context.Context, candidate connector.Candidate) error {
-	findings := connector.Inspect(j.connector, candidate.Image())
-	j.findings = append(j.findings, findings...)
-	if err := report(j.connector, j.log, findings); err != nil || j.planning {
-		return err
-	}
+// inspect holds the image against the contract.
+func (j *job) inspect(found connector.Image) error {
+	j.findings = connector.Inspect(j.connector, found)
+	return report(j.connector, j.log, j.findings)
+}
+
+// runSpec runs the image's spec as Airbyte does, where this machine can, and judges what came of it.
+func (j *job) runSpec(ctx context.Context, candidate connector.Candidate) error {
 	run, err := candidate.RunSpec(ctx)
 	if e, ok := errors.AsType[*fault.Error](err); ok && e.Code == fault.SpecNotRun {
 		f := connector.Finding{Code: e.Code, Severity: connector.Notice, Message: "spec was not run on this machine: " + e.Cause + ".", Remedy: e.Remedy}

@@ -12,9 +12,8 @@ import (
 
 // Builder turns a connector into an image.
 type Builder interface {
-	// Build makes or takes c's image. It calls check with it once, before anything leaves this machine; when check
-	// returns an error, Build returns that error as it is and nothing has been exported.
-	Build(ctx context.Context, c connector.Connector, log connector.Log, check func(context.Context, connector.Candidate) error) (image.Artifact, error)
+	// Build makes or takes c's image and has it judged by checks on the way; nothing leaves this machine before that.
+	Build(ctx context.Context, c connector.Connector, log connector.Log, checks connector.Checks) (image.Artifact, error)
 }
 
 // Registry is where images are pushed to.

@@ -56,13 +56,11 @@ func (p *Publisher) Publish(ctx context.Context, connectors []connector.Connecto
 func (p *Publisher) Lint(ctx context.Context, connectors []connector.Connector) Result {
 	return p.each(connectors, func(c connector.Connector, log connector.Log) []Row {
 		row := newRow(c)
-		_, err := p.Builder.Build(ctx, c, log, func(_ context.Context, candidate connector.Candidate) error {
-			found := candidate.Image()
+		_, err := p.Builder.Build(ctx, c, log, connector.Checks{Plan: func(_ context.Context, found connector.Image) error {
 			row.Digest = found.Digest
-			findings := connector.Inspect(c, found)
-			row.Findings = findings
-			return report(c, log, findings)
-		})
+			row.Findings = connector.Inspect(c, found)
+			return report(c, log, row.Findings)
+		}})
 		row.Err = interrupted(ctx, c, err)
 		return []Row{row}
 	})

@@ -57,7 +57,7 @@ func (c *Client) explain(ctx context.Context, err error, st step) error {
 		return known
 	}
 	if se, ok := errors.AsType[*sourceError](err); ok {
-		f.Code, f.Cause = fault.SourceImage, fault.Bounded(se.what+": "+rootText(se.err))
+		f.Code, f.Cause = fault.SourceImage, fault.Bounded(se.what+": "+sourceText(se.err))
 		f.Remedy = "Check that the image is whole and was not changed while it was read."
 		return f
 	}
@@ -74,7 +74,7 @@ func (c *Client) explain(ctx context.Context, err error, st step) error {
 	if explainTLS(f, err, host) || explainNetwork(f, err, host, st) {
 		return f
 	}
-	f.Cause = c.redact(rootText(err), st.cred)
+	f.Cause = redact(rootText(err), st.cred)
 	switch {
 	case st.signIn && st.end.usesTokens():
 		explainToken(f, st)
@@ -145,9 +145,8 @@ func explainTLS(f *fault.Error, err error, host string) bool {
 		f.Remedy = `Check the port; set "registry-plain-http" if the registry speaks http.`
 		return true
 	}
-	if strings.Contains(text, "tls: certificate required") || strings.Contains(text, "remote error: tls: bad certificate") ||
-		strings.Contains(text, "remote error: tls: unknown certificate authority") {
-		f.Cause = host + " wants a client certificate of its own authority: " + fault.Bounded(rootText(err))
+	if _, ok := errors.AsType[*certificateError](err); ok {
+		f.Cause = host + " wants a client certificate of an authority that it knows: " + fault.Bounded(rootText(err))
 		f.Remedy = `Give one by the inputs "registry-client-certificate" and "registry-client-key".`
 		return true
 	}
@@ -195,11 +194,15 @@ func explainNetwork(f *fault.Error, err error, host string, st step) bool {
 // explainStatus explains an answer by its status, its code and the step.
 func (c *Client) explainStatus(f *fault.Error, te *transport.Error, st step) {
 	host := st.end.registry.RegistryStr()
-	said := c.redact(saidBy(te), st.cred)
+	said := redact(saidBy(te), st.cred)
 	f.Cause = host + " answered " + said
 	token := te.Request != nil && st.end.isRealm(te.Request.URL)
 	if token {
 		f.Cause = "the token server " + te.Request.URL.Host + " answered " + said
+	}
+	foreign := te.Request != nil && !token && !st.end.owns(te.Request.URL)
+	if foreign {
+		f.Cause = te.Request.URL.Host + ", which " + host + " refers to, answered " + said
 	}
 	has := func(codes ...transport.ErrorCode) bool {
 		return slices.ContainsFunc(te.Errors, func(d transport.Diagnostic) bool { return slices.Contains(codes, d.Code) })
@@ -213,6 +216,11 @@ func (c *Client) explainStatus(f *fault.Error, te *transport.Error, st step) {
 		}
 		f.Code, f.Remedy = fault.RateLimited, remedyRateLimit
 		f.Cause += c.notices.limitsOf(limited)
+	case foreign && status != http.StatusRequestEntityTooLarge:
+		f.Code, f.Remedy = fault.PushFailed, "Check the storage behind the registry, and the clocks of both: its signed addresses live for minutes."
+		if !st.push {
+			f.Code = fault.RegistryUnreachable
+		}
 	case status == http.StatusBadRequest && strings.Contains(te.Error(), "HTTP request to an HTTPS server"):
 		f.Code, f.Remedy = fault.RegistryTLS, `It speaks https: take out "registry-plain-http".`
 	case st.tag && (has(transport.TagInvalidErrorCode) || status == http.StatusConflict || status == http.StatusPreconditionFailed || immutable(te)):
@@ -226,7 +234,7 @@ func (c *Client) explainStatus(f *fault.Error, te *transport.Error, st step) {
 	case status == http.StatusRequestEntityTooLarge:
 		f.Code = fault.BodyTooLarge
 		f.Remedy = "Raise the limit of the proxy in front of the registry (nginx: client_max_body_size 0), or make the image's largest layer smaller."
-	case st.signIn || !st.push && status >= 500:
+	case st.signIn || (!st.push && status >= 500):
 		f.Code, f.Remedy = fault.RegistryUnreachable, "Check that this is a container registry (GET /v2/ must answer 200 or 401), and that it works."
 	case !st.push && (status == http.StatusNotFound || has(transport.ManifestUnknownErrorCode, transport.NameUnknownErrorCode)):
 		f.Code, f.Remedy = fault.SourceImage, "Check the name and the tag; some registries also say so to those who may not read it."
@@ -324,13 +332,21 @@ func saidBy(te *transport.Error) string {
 }
 
 // redact bounds another party's text and takes our credential out of it, should it have come back.
-func (c *Client) redact(text string, cred credential) string {
+func redact(text string, cred credential) string {
 	for _, s := range cred.secrets() {
 		if s != "" {
 			text = strings.ReplaceAll(text, s, "***")
 		}
 	}
 	return fault.Bounded(text)
+}
+
+// sourceText is the text of a failure to read a layer. It leaves out the URL: that of an object store is signed.
+func sourceText(err error) string {
+	if te, ok := errors.AsType[*transport.Error](err); ok && te.Request != nil {
+		return te.Request.URL.Host + " answered " + saidBy(te)
+	}
+	return rootText(err)
 }
 
 // rootText is the text of the innermost error below net/http's and net's wrapping, which repeat the URL.

@@ -307,6 +307,60 @@ func TestSourceThatFails(t *testing.T) {
 	wantFault(t, c.Push(t.Context(), f.repo(), image.Artifact{Image: img}, log), fault.SourceImage, "disk on fire", "whole")
 }
 
+// TestStorageThatRefuses: what an object store behind the registry says is not the registry's verdict on our rights.
+func TestStorageThatRefuses(t *testing.T) {
+	t.Parallel()
+	other, _ := elsewhere(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "<Error><Code>RequestTimeTooSkewed</Code></Error>")
+	})
+	f := newFake(t)
+	f.location = func(path string) string { return other + path + "?X-Signature=signed-secret" }
+	c, _, log := f.client(Options{})
+	err := c.Push(t.Context(), f.repo(), randomImage(t, 100, 0), log)
+	refused := wantFault(t, err, fault.PushFailed, "localhost:", "which "+f.host()+" refers to", "RequestTimeTooSkewed", "clocks")
+	if strings.Contains(refused.Error(), "signed-secret") {
+		t.Errorf("the error holds a signed address: %v", refused)
+	}
+
+	// The same while reading what is copied from there.
+	from, to := newFake(t), newFake(t)
+	c, _, log = to.client(Options{Hosts: []string{from.host()}})
+	if err := publish(t.Context(), c, from.repo(), "1", randomImage(t, 100, 1), log); err != nil {
+		t.Fatal(err)
+	}
+	from.always(atGetBlob, func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other+"/blob?X-Signature=signed-secret", http.StatusFound)
+	})
+	a, err := c.Open(t.Context(), string(from.repo())+":1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused = wantFault(t, c.Push(t.Context(), to.repo(), a, log), fault.SourceImage, "RequestTimeTooSkewed", "localhost:")
+	if strings.Contains(refused.Error(), "signed-secret") {
+		t.Errorf("the error holds a signed address: %v", refused)
+	}
+}
+
+func TestHints(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]string{
+		"ghcr.io":                  "packages: write",
+		"index.docker.io":          "namespace must be yours",
+		"registry.gitlab.com":      "write_registry",
+		"europe-docker.pkg.dev":    "artifactregistry.writer",
+		"acme.azurecr.io":          "AcrPush",
+		"registry.example":         "",
+		"acme.azurecr.io.evil.dev": "",
+	} {
+		got := hint(host, fault.PushDenied)
+		if !strings.Contains(got, want) || (want == "") != (got == "") {
+			t.Errorf("%s: %q", host, got)
+		}
+	}
+}
+
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -368,6 +368,9 @@ func TestRealClientCertificate(t *testing.T) {
 	without.RootCAs.AppendCertsFromPEM(r.CAPEM)
 	wantFault(t, New(Options{Hosts: []string{r.Addr}, TLS: without}).CheckPush(t.Context(), repo),
 		fault.RegistryTLS, "client certificate", "registry-client-key")
+	stranger := registrytest.Start(t, registrytest.Config{ClientCertificate: true}).TLSConfig(t)
+	stranger.RootCAs = without.RootCAs
+	wantFault(t, New(Options{Hosts: []string{r.Addr}, TLS: stranger}).CheckPush(t.Context(), repo), fault.RegistryTLS, "client certificate")
 	if err := publish(t.Context(), New(Options{Hosts: []string{r.Addr}, TLS: r.TLSConfig(t)}), repo, "1.0.0", randomImage(t, 100, 1), &recorder{}); err != nil {
 		t.Fatal(err)
 	}

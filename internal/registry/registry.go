@@ -111,7 +111,7 @@ func New(o Options) *Client {
 	c.own, c.ownNoCert = c.others, c.others
 	if o.TLS != nil {
 		noCert := o.TLS.Clone()
-		noCert.Certificates, noCert.GetClientCertificate = nil, nil
+		noCert.Certificates = nil
 		c.own, c.ownNoCert = newTransport(o.TLS), newTransport(noCert)
 	}
 	return c

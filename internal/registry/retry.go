@@ -159,6 +159,9 @@ func transient(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
+	if _, ok := errors.AsType[*certificateError](err); ok {
+		return false
+	}
 	if d, ok := errors.AsType[*net.DNSError](err); ok {
 		return d.IsTemporary && !d.IsNotFound
 	}

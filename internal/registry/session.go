@@ -158,7 +158,8 @@ type session struct {
 }
 
 // signIn returns a session for pushing to, or for reading repo, and for reading the other repositories that blobs are
-// to be mounted from. Its error is a *fault.Error.
+// to be mounted from. There is no anonymous push: without credentials there is a session for pushing only where the
+// registry answers the ping with 200, that is, asks for none. Its error is a *fault.Error.
 func (c *Client) signIn(ctx context.Context, op string, repo name.Repository, push bool, from ...name.Repository) (*session, error) {
 	scopes := []string{repo.Scope(transport.PullScope)}
 	if push {

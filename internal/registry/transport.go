@@ -51,8 +51,43 @@ func newTransport(trust *tls.Config) http.RoundTripper {
 		t.TLSClientConfig = trust.Clone()
 		t.TLSClientConfig.MinVersion = max(trust.MinVersion, tls.VersionTLS12)
 	}
+	t.TLSClientConfig.GetClientCertificate = clientCertificate(t.TLSClientConfig.Certificates)
 	return t
 }
+
+// certificateAsked is the context's key of an *atomic.Int32 that becomes certificateMissing or certificateSent when a
+// server asks for a client certificate. With TLS 1.3 a server that does not take the answer ends the connection only
+// after the handshake, which net/http tells in several ways, or as a mere broken connection.
+type certificateAsked struct{}
+
+const (
+	certificateMissing = 1
+	certificateSent    = 2
+)
+
+// clientCertificate chooses as crypto/tls does, and notes what it chose.
+func clientCertificate(certs []tls.Certificate) func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	return func(info *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		chosen, note := &tls.Certificate{}, int32(certificateMissing)
+		for i := range certs {
+			if info.SupportsCertificate(&certs[i]) == nil {
+				chosen, note = &certs[i], certificateSent
+				break
+			}
+		}
+		if asked, ok := info.Context().Value(certificateAsked{}).(*atomic.Int32); ok {
+			asked.Store(note)
+		}
+		return chosen, nil
+	}
+}
+
+// certificateError is a connection that failed after the server had asked for a client certificate, because there was
+// none or probably because it did not like it.
+type certificateError struct{ err error }
+
+func (e *certificateError) Error() string { return e.err.Error() }
+func (e *certificateError) Unwrap() error { return e.err }
 
 // fresh sends the body that GetBody gives, never the request's own: go-containerregistry sends a request again after a
 // 401 although its body has been read, which would end as "read/write on closed pipe".
@@ -102,17 +137,23 @@ func (g guarded) RoundTrip(req *http.Request) (*http.Response, error) {
 	return g.next.RoundTrip(req)
 }
 
-// routed shows the client certificate only to those who may see a credential.
+// routed shows the client certificate only to those who may see a credential, and tells when one was missing.
 type routed struct {
 	e            *endpoint
 	own, foreign http.RoundTripper
 }
 
 func (r routed) RoundTrip(req *http.Request) (*http.Response, error) {
+	rt := r.foreign
 	if r.e.owns(req.URL) {
-		return r.own.RoundTrip(req)
+		rt = r.own
 	}
-	return r.foreign.RoundTrip(req)
+	var asked atomic.Int32
+	res, err := rt.RoundTrip(req.WithContext(context.WithValue(req.Context(), certificateAsked{}, &asked)))
+	if err != nil && req.Context().Err() == nil && (asked.Load() == certificateMissing || asked.Load() == certificateSent && !transient(err)) {
+		err = &certificateError{err}
+	}
+	return res, err
 }
 
 // watched reads along.

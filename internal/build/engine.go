@@ -156,7 +156,7 @@ func (b *Builder) dockerDaemon(ctx context.Context, ref string) (image.Artifact,
 	if err != nil {
 		return image.Artifact{}, engineFault(e, err)
 	}
-	defer docker.Close()
+	defer func() { _ = docker.Close() }()
 	if _, err := docker.ImageInspect(ctx, ref); errdefs.IsNotFound(err) {
 		return image.Artifact{}, fmt.Errorf("the Docker engine at %s has no such image", e.host)
 	} else if err != nil {

@@ -39,7 +39,7 @@ type layout struct{ files files }
 
 // artifact returns the layout's only image, or the one that pick names by digest or by tag.
 func (l layout) artifact(pick string) (image.Artifact, error) {
-	raw, err := l.read("index.json", maxMetadataBytes)
+	raw, err := l.read("index.json")
 	if errors.Is(err, fs.ErrNotExist) {
 		return image.Artifact{}, errors.New("it has no index.json, so it is not an OCI image layout")
 	} else if err != nil {
@@ -90,21 +90,21 @@ func pickImage(all []v1.Descriptor, pick string) (v1.Descriptor, error) {
 
 func blobName(h v1.Hash) string { return "blobs/" + h.Algorithm + "/" + h.Hex }
 
-func (l layout) read(name string, limit int64) ([]byte, error) {
+func (l layout) read(name string) ([]byte, error) {
 	rc, size, err := l.files.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer rc.Close()
-	if size > limit {
-		return nil, fmt.Errorf("its %s has %d bytes, at most %d are read", name, size, limit)
+	if size > maxMetadataBytes {
+		return nil, fmt.Errorf("its %s has %d bytes, at most %d are read", name, size, maxMetadataBytes)
 	}
-	return io.ReadAll(io.LimitReader(rc, limit))
+	return io.ReadAll(io.LimitReader(rc, maxMetadataBytes))
 }
 
 // blob reads a manifest, an index or a config and holds it against its digest.
 func (l layout) blob(h v1.Hash) ([]byte, error) {
-	raw, err := l.read(blobName(h), maxMetadataBytes)
+	raw, err := l.read(blobName(h))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("its blob %s is missing", h)
 	} else if err != nil {

@@ -128,7 +128,7 @@ func (b *Builder) dockerArchive(ctx context.Context, rest string) (image.Artifac
 
 // savedImage reads what docker save writes, of any version.
 func savedImage(a *archive, pick string) (image.Artifact, error) {
-	raw, err := layout{a}.read("manifest.json", maxMetadataBytes)
+	raw, err := layout{a}.read("manifest.json")
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, ok := a.parts["index.json"]; ok {
 			return image.Artifact{}, errors.New("it is an archive of an OCI layout: name it as oci-archive:FILE")
@@ -146,7 +146,7 @@ func savedImage(a *archive, pick string) (image.Artifact, error) {
 		return image.Artifact{}, err
 	}
 	for _, d := range manifest {
-		if _, err := (layout{a}).read(path.Clean(d.Config), maxMetadataBytes); err != nil {
+		if _, err := (layout{a}).read(path.Clean(d.Config)); err != nil {
 			return image.Artifact{}, err
 		}
 	}

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -203,6 +204,50 @@ func TestRunSpecEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// orphanVariable holds the mark under which the test below is to hang.
+const orphanVariable = "BUILD_TEST_ORPHAN"
+
+// TestSandboxEndsWithThisProgram kills a program that runs a connector, as a CI host does when a job is cancelled.
+func TestSandboxEndsWithThisProgram(t *testing.T) {
+	t.Parallel()
+	if mark := os.Getenv(orphanVariable); mark != "" {
+		_, err := RunSpec(t.Context(), connectorImage(t, "hang", "MARK="+mark), SpecOptions{})
+		t.Fatalf("it was not killed: %v", err)
+	}
+	_, err := runSpecIn(t, connectorImage(t, "crash"), 0) // Skips where there is no sandbox.
+	if err != nil {
+		t.Fatal(err)
+	}
+	mark := "orphan-of-" + t.Name() + time.Now().String()
+	temp := t.TempDir()
+	t.Cleanup(func() {
+		// What a killed program leaves may forbid its removal to an ordinary user.
+		if err := removeAll(temp); err != nil {
+			t.Error(err)
+		}
+	})
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestSandboxEndsWithThisProgram$")
+	cmd.Env = append(os.Environ(), programsVariable+"="+cmp.Or(programs.dir, os.Getenv(programsVariable)), "TMPDIR="+temp, orphanVariable+"="+mark)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	wait := func(running bool) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); isRunning(t, mark) != running; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Errorf("the connector's process is there: %t, want %t", !running, running)
+				return
+			}
+		}
+	}
+	wait(true)
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	wait(false)
+}
+
 // isRunning looks for a process with this name in its command line.
 func isRunning(t *testing.T, mark string) bool {
 	t.Helper()
@@ -276,7 +321,7 @@ func again(t *testing.T, attributes *syscall.SysProcAttr, run string, env ...str
 	}
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run="+run, "-test.v")
 	cmd.Dir = "/"
-	cmd.Env = append(os.Environ(), programsVariable+"="+programs.dir, "TMPDIR="+temp)
+	cmd.Env = append(os.Environ(), programsVariable+"="+cmp.Or(programs.dir, os.Getenv(programsVariable)), "TMPDIR="+temp)
 	cmd.Env = append(cmd.Env, env...)
 	cmd.SysProcAttr = attributes
 	output, err := cmd.CombinedOutput()
@@ -293,7 +338,7 @@ func TestOrdinaryUserRunsSpecToo(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("the other tests have been run as an ordinary user already")
 	}
-	again(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 23456}}, "^TestRunSpec")
+	again(t, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 23456}}, "^TestRunSpec|^TestSandbox")
 }
 
 // forbiddenVariable tells the test below that it was started where namespaces are forbidden.

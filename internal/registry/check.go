@@ -45,7 +45,8 @@ func (c *Client) checkPush(ctx context.Context, repo name.Repository) error {
 	}
 	defer drain(res)
 	// A registry that sends us elsewhere to upload has let us in.
-	if err := transport.CheckError(res, http.StatusAccepted, http.StatusCreated, http.StatusTemporaryRedirect, http.StatusPermanentRedirect); err != nil {
+	if err := transport.CheckError(res, http.StatusAccepted, http.StatusCreated,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect); err != nil {
 		return c.explain(ctx, err, s.step(op, repo.Name()))
 	}
 	if res.StatusCode == http.StatusAccepted {
@@ -69,8 +70,9 @@ func (c *Client) instead(ctx context.Context, s *session, err error, url string)
 		return err
 	}
 	defer drain(res)
-	if te, ok := errors.AsType[*transport.Error](transport.CheckError(res, http.StatusOK)); ok && te.StatusCode == http.StatusNotFound {
-		return te
+	said, ok := errors.AsType[*transport.Error](transport.CheckError(res, http.StatusOK))
+	if ok && said.StatusCode == http.StatusNotFound {
+		return said
 	}
 	return err
 }

@@ -111,7 +111,8 @@ func (k *keychain) resolve(ctx context.Context, repo name.Repository) (credentia
 func (k *keychain) inputs() (credential, bool) {
 	switch o := k.explicit; {
 	case o.Token != "":
-		return credential{auth: authn.FromConfig(authn.AuthConfig{RegistryToken: o.Token}), from: "the input registry-token", asIs: true}, true
+		return credential{auth: authn.FromConfig(authn.AuthConfig{RegistryToken: o.Token}),
+			from: "the input registry-token", asIs: true}, true
 	case o.Password != "":
 		return credential{auth: authn.FromConfig(authn.AuthConfig{Username: o.Username, Password: o.Password}),
 			from: "the inputs registry-username and registry-password", user: o.Username}, true

@@ -170,7 +170,8 @@ func (h *helper) get(ctx context.Context) (authn.AuthConfig, error) {
 	failed := func(cause string, err error) error {
 		return &fault.Error{Code: fault.CredentialHelper, Op: "get the credentials of " + h.server + " from", Object: h.program,
 			Cause: fault.Bounded(cause), Err: err,
-			Remedy: "Install or repair the helper, or take it out of docker's config.json and give the credentials by registry-username and registry-password."}
+			Remedy: "Install or repair the helper, or take it out of docker's config.json and give the credentials by " +
+				"registry-username and registry-password."}
 	}
 	out, message, err := h.k.run(ctx, h.program, h.server)
 	if errors.Is(err, exec.ErrNotFound) {

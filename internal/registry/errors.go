@@ -103,7 +103,8 @@ func explainToken(f *fault.Error, st step) {
 		f.Remedy = "Configure the registry to name its token server with https."
 	case strings.Contains(f.Cause, "missing realm"):
 		f.Cause = "the registry asks for a token but does not say where to get it"
-	case strings.Contains(f.Cause, "no token in bearer response"), strings.Contains(f.Cause, "invalid character"), strings.Contains(f.Cause, "unexpected end of JSON"):
+	case strings.Contains(f.Cause, "no token in bearer response"), strings.Contains(f.Cause, "invalid character"),
+		strings.Contains(f.Cause, "unexpected end of JSON"):
 		f.Cause = realm + " did not answer with a token"
 	}
 }
@@ -217,34 +218,42 @@ func (c *Client) explainStatus(f *fault.Error, te *transport.Error, st step) {
 		f.Code, f.Remedy = fault.RateLimited, remedyRateLimit
 		f.Cause += c.notices.limitsOf(limited)
 	case foreign && status != http.StatusRequestEntityTooLarge:
-		f.Code, f.Remedy = fault.PushFailed, "Check the storage behind the registry, and the clocks of both: its signed addresses live for minutes."
+		f.Code = fault.PushFailed
+		f.Remedy = "Check the storage behind the registry, and the clocks of both: its signed addresses live for minutes."
 		if !st.push {
 			f.Code = fault.RegistryUnreachable
 		}
 	case status == http.StatusBadRequest && strings.Contains(te.Error(), "HTTP request to an HTTPS server"):
 		f.Code, f.Remedy = fault.RegistryTLS, `It speaks https: take out "registry-plain-http".`
-	case st.tag && (has(transport.TagInvalidErrorCode) || status == http.StatusConflict || status == http.StatusPreconditionFailed || immutable(te)):
+	case st.tag && (has(transport.TagInvalidErrorCode) || status == http.StatusConflict ||
+		status == http.StatusPreconditionFailed || immutable(te)):
 		f.Code, f.Remedy = fault.TagImmutable, "Publish under a new tag; this registry does not let a tag be moved."
 	case has(transport.DeniedErrorCode), status == http.StatusForbidden:
 		explainDenied(f, st, token)
 	case status == http.StatusUnauthorized || has(transport.UnauthorizedErrorCode):
 		explainUnauthorized(f, st, token)
 	case token:
-		f.Code, f.Remedy = fault.TokenServer, "Check that the token server works; docker login against the registry would fail in the same way."
+		f.Code = fault.TokenServer
+		f.Remedy = "Check that the token server works; docker login against the registry would fail in the same way."
 	case status == http.StatusRequestEntityTooLarge:
 		f.Code = fault.BodyTooLarge
-		f.Remedy = "Raise the limit of the proxy in front of the registry (nginx: client_max_body_size 0), or make the image's largest layer smaller."
+		f.Remedy = "Raise the limit of the proxy in front of the registry (nginx: client_max_body_size 0), or make the " +
+			"image's largest layer smaller."
 	case st.signIn || (!st.push && status >= 500):
-		f.Code, f.Remedy = fault.RegistryUnreachable, "Check that this is a container registry (GET /v2/ must answer 200 or 401), and that it works."
+		f.Code = fault.RegistryUnreachable
+		f.Remedy = "Check that this is a container registry (GET /v2/ must answer 200 or 401), and that it works."
 	case !st.push && (status == http.StatusNotFound || has(transport.ManifestUnknownErrorCode, transport.NameUnknownErrorCode)):
-		f.Code, f.Remedy = fault.SourceImage, "Check the name and the tag; some registries also say so to those who may not read it."
+		f.Code = fault.SourceImage
+		f.Remedy = "Check the name and the tag; some registries also say so to those who may not read it."
 	case has(transport.NameUnknownErrorCode) || status == http.StatusNotFound && len(te.Errors) == 0:
 		f.Code = fault.RepositoryMissing
 		f.Remedy = "Create the repository, or correct its name; this registry makes none by a push." + hint(host, fault.RepositoryMissing)
-	case status >= 400 && status < 500 && status != http.StatusRequestTimeout && !has(transport.BlobUploadUnknownErrorCode, transport.BlobUploadInvalidErrorCode):
+	case status >= 400 && status < 500 && status != http.StatusRequestTimeout &&
+		!has(transport.BlobUploadUnknownErrorCode, transport.BlobUploadInvalidErrorCode):
 		f.Code, f.Remedy = fault.ImageRefused, imageRemedy(has)
 	default:
-		f.Code, f.Remedy = fault.PushFailed, "Run again; what was pushed already is not pushed again. If it stays so, the registry's own log tells why."
+		f.Code = fault.PushFailed
+		f.Remedy = "Run again; what was pushed already is not pushed again. If it stays so, the registry's own log tells why."
 	}
 }
 
@@ -267,7 +276,8 @@ func imageRemedy(has func(...transport.ErrorCode) bool) string {
 // common code (ECR: TAG_INVALID; Artifact Registry, Harbor, GitLab and Docker Hub: words).
 func immutable(te *transport.Error) bool {
 	text := strings.ToLower(te.Error())
-	return te.StatusCode < 500 && (strings.Contains(text, "immutable") || strings.Contains(text, "protected tag") || strings.Contains(text, "failed_precondition"))
+	return te.StatusCode < 500 && (strings.Contains(text, "immutable") || strings.Contains(text, "protected tag") ||
+		strings.Contains(text, "failed_precondition"))
 }
 
 func explainDenied(f *fault.Error, st step, token bool) {
@@ -302,7 +312,8 @@ func explainUnauthorized(f *fault.Error, st step, token bool) {
 	}
 	f.Code = fault.CredentialsRefused
 	f.Cause += "; signed in with " + st.cred.String()
-	f.Remedy = "Check that they are for this registry, spelled right and not expired." + hint(st.end.registry.RegistryStr(), fault.CredentialsRefused)
+	f.Remedy = "Check that they are for this registry, spelled right and not expired." +
+		hint(st.end.registry.RegistryStr(), fault.CredentialsRefused)
 }
 
 // who is the credential's owner for a sentence.

@@ -44,7 +44,8 @@ func (c *Client) Open(ctx context.Context, ref string) (image.Artifact, error) {
 	case d.MediaType.IsImage():
 		a.Image, err = d.Image()
 	default:
-		return bad("it is of the type "+fault.Bounded(string(d.MediaType)), "Give an image, or an index of images, in Docker's format 2 or OCI's.", nil)
+		return bad("it is of the type "+fault.Bounded(string(d.MediaType)),
+			"Give an image, or an index of images, in Docker's format 2 or OCI's.", nil)
 	}
 	return a, c.explain(ctx, err, st)
 }

@@ -121,7 +121,8 @@ func (c *Client) logRetry(host, reason string, wait time.Duration, asked bool, a
 	if asked {
 		how = "waiting as it asks, trying again in"
 	}
-	c.options.Log(fmt.Sprintf("%s: %s; %s %s (attempt %d of %d)", host, reason, how, wait.Round(100*time.Millisecond), attempt+1, maxAttempts))
+	c.options.Log(fmt.Sprintf("%s: %s; %s %s (attempt %d of %d)", host, reason, how,
+		wait.Round(100*time.Millisecond), attempt+1, maxAttempts))
 }
 
 // restartable tells whether an upload that failed with err is worth beginning anew, and why it failed. What the

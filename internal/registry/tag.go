@@ -107,8 +107,9 @@ func (c *Client) Tag(ctx context.Context, repository image.Repository, tag strin
 		have = "nothing"
 	}
 	return &fault.Error{Code: fault.ReadBackDiffers, Op: st.op, Object: st.object,
-		Cause:  fmt.Sprintf("the tag was set to %s, but the registry says that it holds %s", want, have),
-		Remedy: "Make sure that nobody else publishes this tag, and run again; a mirror or cache in front of the registry can be the cause too."}
+		Cause: fmt.Sprintf("the tag was set to %s, but the registry says that it holds %s", want, have),
+		Remedy: "Make sure that nobody else publishes this tag, and run again; a mirror or cache in front of the " +
+			"registry can be the cause too."}
 }
 
 // readBackTries is how often a tag is read back when it does not hold what it should: some registries need a moment.

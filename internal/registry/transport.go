@@ -126,7 +126,8 @@ func (g guarded) RoundTrip(req *http.Request) (*http.Response, error) {
 		// A refresh token travels in a form, which net/http sends again to where a token server redirects.
 		if req.Header.Get("Content-Type") == "application/x-www-form-urlencoded" {
 			return nil, &fault.Error{Code: fault.TokenServer, Op: "fetch a token for", Object: g.e.registry.RegistryStr(),
-				Cause:  "the token server redirects to another host, " + fault.Bounded(req.URL.Host) + ", which the credential does not belong to",
+				Cause: "the token server redirects to another host, " + fault.Bounded(req.URL.Host) +
+					", which the credential does not belong to",
 				Remedy: "Have the registry name the right token server in its WWW-Authenticate header."}
 		}
 		if req.Header.Get("Authorization") != "" {
@@ -150,7 +151,8 @@ func (r routed) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	var asked atomic.Int32
 	res, err := rt.RoundTrip(req.WithContext(context.WithValue(req.Context(), certificateAsked{}, &asked)))
-	if err != nil && req.Context().Err() == nil && (asked.Load() == certificateMissing || asked.Load() == certificateSent && !transient(err)) {
+	if err != nil && req.Context().Err() == nil &&
+		(asked.Load() == certificateMissing || (asked.Load() == certificateSent && !transient(err))) {
 		err = &certificateError{err}
 	}
 	return res, err

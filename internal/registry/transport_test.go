@@ -247,7 +247,7 @@ func elsewhere(t *testing.T, h http.HandlerFunc) (url string, authorizations fun
 	}
 }
 
-// TestCredentialsStayHome: uploads, blobs and token servers that refer to another host get no credential there.
+// TestCredentialsStayHome: uploads and blobs that refer to another host get no credential there.
 func TestCredentialsStayHome(t *testing.T) {
 	t.Parallel()
 	t.Run("upload location", func(t *testing.T) {
@@ -301,6 +301,11 @@ func TestCredentialsStayHome(t *testing.T) {
 			t.Errorf("the other host saw %q", got)
 		}
 	})
+}
+
+// TestSignInStaysHome: neither the ping nor the token server may lead a credential to another host.
+func TestSignInStaysHome(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []string{"password", "identity token"} {
 		t.Run("token server redirects "+kind, func(t *testing.T) {
 			t.Parallel()

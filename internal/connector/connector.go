@@ -39,8 +39,27 @@ type Connector struct {
 	Source string
 	// Metadata is the folder's metadata.yaml, or nil when there is none.
 	Metadata *Metadata
+	// Recipe says how the image is built where the folder is built.
+	Recipe Recipe
 	// Held is the digest that the tag holds in the registry before the run, or empty when there is no such tag.
 	Held string
+}
+
+// Recipe is what the inputs say about building an image from a folder.
+type Recipe struct {
+	// Dockerfile is its path relative to the connector's folder; empty means "Dockerfile", where there is one.
+	Dockerfile string
+	// Target is the stage to build; empty means the last.
+	Target string
+	// Platforms are such as "linux/amd64"; none means that one.
+	Platforms []string
+	// Args are build arguments, Labels are added to the image's, Secrets are the contents of secret mounts by id.
+	Args, Labels map[string]string
+	Secrets      map[string][]byte
+	// CacheFrom and CacheTo are in docker's notation: "type=registry,ref=REF", or a bare REF.
+	CacheFrom, CacheTo []string
+	// Provenance and SBOM attach attestations, which make an index of the image.
+	Provenance, SBOM bool
 }
 
 // Reference is the image's repository and tag.

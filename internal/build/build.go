@@ -101,14 +101,14 @@ func (b *Builder) keep(c io.Closer) {
 // is a *fault.Error, or the context's when that is done.
 func (b *Builder) Build(ctx context.Context, c connector.Connector, log connector.Log, checks connector.Checks) (image.Artifact, error) {
 	artifact, err := b.artifact(ctx, c, log)
+	var facts connector.Image
+	if err == nil {
+		facts, err = connector.Describe(artifact)
+	}
 	if err != nil {
 		if ctx.Err() != nil {
-			return image.Artifact{}, ctx.Err()
+			err = ctx.Err()
 		}
-		return image.Artifact{}, err
-	}
-	facts, err := connector.Describe(artifact)
-	if err != nil {
 		return image.Artifact{}, err
 	}
 	log.Info("The image is %s, from %s.", facts.Digest, artifact.Origin)

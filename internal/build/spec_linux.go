@@ -347,6 +347,6 @@ var hints = []struct{ file, value, meaning string }{
 	{"/proc/sys/kernel/unprivileged_userns_clone", "0", "the sysctl kernel.unprivileged_userns_clone is 0"},
 	{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1",
 		"Ubuntu's sysctl kernel.apparmor_restrict_unprivileged_userns is 1; sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0 allows it"},
-	{"/.dockerenv", "", "this is a container, whose seccomp profile or masked /proc forbids it"},
-	{"/run/.containerenv", "", "this is a container, whose seccomp profile or masked /proc forbids it"},
+	{"/.dockerenv", "", "this looks like a container, whose seccomp profile or masked /proc usually forbids it"},
+	{"/run/.containerenv", "", "this looks like a container, whose seccomp profile or masked /proc usually forbids it"},
 }

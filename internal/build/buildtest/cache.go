@@ -1,0 +1,159 @@
+//go:build linux
+
+package buildtest
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// The versions of what is built here. BuildKit's is that of the client in go.mod. A module that has exclude or replace
+// directives can't be installed by "go install …@version", so each is built in a module that requires it.
+const (
+	buildkitVersion = "v0.33.1"
+	mobyVersion     = "v2.0.0-beta.24"
+	runcVersion     = "v1.5.2"
+)
+
+// program is a set of programs of one module.
+type program struct {
+	folder   string // in the cache, with the version
+	module   string // with the version
+	packages []string
+	flags    []string
+	cgo      bool
+}
+
+var (
+	buildkit = program{
+		folder:   "buildkit-" + buildkitVersion,
+		module:   "github.com/moby/buildkit@" + buildkitVersion,
+		packages: []string{"github.com/moby/buildkit/cmd/buildkitd", "github.com/moby/buildkit/cmd/buildctl"},
+	}
+	moby = program{
+		folder:   "moby-" + mobyVersion,
+		module:   "github.com/moby/moby/v2@" + mobyVersion,
+		packages: []string{"github.com/moby/moby/v2/cmd/dockerd"},
+		flags:    []string{"-tags", "exclude_graphdriver_btrfs no_systemd"},
+		cgo:      true,
+	}
+	// The runc of Debian 12 knows no time namespaces, which moby's main line puts every container into.
+	runc = program{
+		folder:   "runc-" + runcVersion,
+		module:   "github.com/opencontainers/runc@" + runcVersion,
+		packages: []string{"github.com/opencontainers/runc"},
+		flags:    []string{"-tags", "seccomp"},
+		cgo:      true,
+	}
+)
+
+// unavailable ends a test that can't have its engine: loudly, and as a failure where CI has to prove it.
+func unavailable(t testing.TB, format string, args ...any) {
+	t.Helper()
+	reason := fmt.Sprintf(format, args...)
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("no build engine, and CI must prove this: %s", reason)
+	}
+	t.Skipf("NOT TESTED, no build engine: %s", reason)
+}
+
+// lookPath finds a program of a Debian package. It looks where an ordinary user's PATH does not lead as well.
+func lookPath(t testing.TB, name, debianPackage string) string {
+	t.Helper()
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	for _, dir := range []string{"/usr/sbin", "/sbin"} {
+		if path, err := exec.LookPath(filepath.Join(dir, name)); err == nil {
+			return path
+		}
+	}
+	unavailable(t, "%s is not installed (Debian: apt-get install %s)", name, debianPackage)
+	return ""
+}
+
+// cacheDir is where what is dear to make is kept between runs.
+func cacheDir() string {
+	if dir := os.Getenv("AIRBYTE_PUBLISH_TEST_CACHE"); dir != "" {
+		return dir
+	}
+	if dir, err := os.UserCacheDir(); err == nil {
+		return filepath.Join(dir, "airbyte-publish-test")
+	}
+	return filepath.Join(os.TempDir(), "airbyte-publish-test-"+strconv.Itoa(os.Getuid()))
+}
+
+// cached returns the path of an entry of the cache, which produce makes in an empty folder when it isn't there. Test binaries
+// that want the same at once wait for the first of them; one that is killed leaves nothing that counts as done.
+func cached(t testing.TB, entry string, produce func(dir string) error) string {
+	t.Helper()
+	path := filepath.Join(cacheDir(), entry)
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	// The lock is held, so that a folder of this name is what a killed run left.
+	made := path + ".part"
+	if err := os.RemoveAll(made); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(made, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(os.Stderr, "buildtest: making %s, once\n", path)
+	if err := produce(made); err != nil {
+		_ = os.RemoveAll(made)
+		unavailable(t, "make %s: %v", path, err)
+	}
+	if err := os.Rename(made, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// built returns the folder that holds a set of programs.
+func (p program) built(t testing.TB) string {
+	t.Helper()
+	return cached(t, p.folder+"-"+runtime.GOARCH, func(dir string) error {
+		wrapper, err := os.MkdirTemp("", "buildtest-module-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(wrapper)
+		get := []string{"get", p.module}
+		build := append([]string{"build", "-trimpath", "-buildvcs=false", "-mod=mod", "-ldflags=-s -w", "-o", dir + "/"}, p.flags...)
+		for _, args := range [][]string{{"mod", "init", "buildtest.invalid/programs"}, get, append(build, p.packages...)} {
+			cmd := exec.Command("nice", append([]string{"-n", "10", "go"}, args...)...)
+			cmd.Dir = wrapper
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
+			if p.cgo {
+				cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
+			}
+			if out, err := cmd.CombinedOutput(); err != nil {
+				return fmt.Errorf("%s: %w\n%s", cmd, err, bytes.TrimSpace(out))
+			}
+		}
+		return nil
+	})
+}

@@ -2,6 +2,7 @@ package airbyte
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -97,7 +98,7 @@ const (
 func (c *Client) judge(r *reply, err error) outcome {
 	switch {
 	case err != nil:
-		if t, ok := err.(*transportError); ok && !t.unsent {
+		if t, ok := errors.AsType[*transportError](err); ok && !t.unsent {
 			return lost
 		}
 		return refused

@@ -77,7 +77,7 @@ func TestShared(t *testing.T) {
 			}
 			return n, nil
 		}
-		if _, err := s.get(t.Context(), always, load); err != io.EOF {
+		if _, err := s.get(t.Context(), always, load); !errors.Is(err, io.EOF) {
 			t.Errorf("got %v", err)
 		}
 		for range 2 {

@@ -180,7 +180,7 @@ func (c *Client) write(ctx context.Context, q call) (*reply, error) {
 	for attempt := 1; ; attempt++ {
 		c.http.CloseIdleConnections()
 		r, err := c.once(ctx, q)
-		t, ok := err.(*transportError)
+		t, ok := errors.AsType[*transportError](err)
 		if !ok || !t.unsent || t.late || attempt == attempts {
 			return r, err
 		}

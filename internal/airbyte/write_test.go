@@ -2,6 +2,7 @@ package airbyte_test
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"strings"
@@ -439,7 +440,7 @@ func TestCancelledRun(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	r.clock.at[3] = cancel
 	_, err := r.Apply(ctx, newConnector("1.0.0"), r.log)
-	if err != context.Canceled {
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's error", err)
 	}
 	if r.asked("/commands/cancel") != 1 || r.standIn.Writes() != 0 {
@@ -478,7 +479,7 @@ func TestRestart(t *testing.T) {
 			return
 		}
 		again := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
-		t.Cleanup(func() { again.Close() })
+		t.Cleanup(func() { _ = again.Close() })
 		go func() { _ = again.Serve(l) }() // It ends with Close.
 	}
 	must[connector.Definition](t)(r.Apply(t.Context(), newConnector("1.0.0"), log))

@@ -56,13 +56,10 @@ func TestScripts(t *testing.T) {
 		Dir:                filepath.Join("..", "..", "testdata", "script"),
 		RequireUniqueNames: true,
 		Setup: func(e *testscript.Env) error {
-			for _, v := range []string{
-				"OPEN=" + open.Addr, "HTPASSWD=" + htpasswd.Addr, "TLS=" + secure.Addr, "TOKEN=" + token.Addr, "CA=" + filepath.Join(shared, "ca.pem"),
-				"HELLO=" + hello, "JSONL=" + jsonl, "CONNECTORS=" + folders, "HOME=" + filepath.Join(e.WorkDir, "home"),
-				"BASIC=" + base64.StdEncoding.EncodeToString([]byte(user+":"+password)),
-			} {
-				e.Vars = append(e.Vars, v)
-			}
+			e.Vars = append(e.Vars,
+				"OPEN="+open.Addr, "HTPASSWD="+htpasswd.Addr, "TLS="+secure.Addr, "TOKEN="+token.Addr, "CA="+filepath.Join(shared, "ca.pem"),
+				"HELLO="+hello, "JSONL="+jsonl, "CONNECTORS="+folders, "HOME="+filepath.Join(e.WorkDir, "home"),
+				"BASIC="+base64.StdEncoding.EncodeToString([]byte(user+":"+password)))
 			return os.Mkdir(filepath.Join(e.WorkDir, "home"), 0o755)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -137,7 +137,7 @@ func compileSchema(schema any) []Finding {
 		return []Finding{badSchema(Error,
 			fmt.Sprintf("it refers to %q, which is not part of it and is not loaded", elsewhere.URL))}
 	case errors.As(err, &invalid):
-		if violation, ok := invalid.Err.(*jsonschema.ValidationError); ok {
+		if violation, ok := errors.AsType[*jsonschema.ValidationError](invalid.Err); ok {
 			return schemaViolations(violation)
 		}
 	}

@@ -61,7 +61,7 @@ func List(err error) []*Error {
 	if err == nil {
 		return nil
 	}
-	if e, ok := err.(*Error); ok {
+	if e, ok := err.(*Error); ok { //nolint:errorlint // The tree is walked node by node, to keep all that it joins.
 		return []*Error{e}
 	}
 	if j, ok := err.(interface{ Unwrap() []error }); ok {

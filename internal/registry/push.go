@@ -339,7 +339,7 @@ func (r *blobReader) Read(buf []byte) (int, error) {
 	n, err := rc.Read(buf)
 	r.b.read.Add(int64(n))
 	r.b.p.c.progress.done(int64(n))
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		err = r.failed(err)
 	}
 	return n, err

@@ -152,7 +152,7 @@ func flatten(err error) []error {
 	if err == nil {
 		return nil
 	}
-	multi, ok := err.(openapi3.MultiError)
+	multi, ok := err.(openapi3.MultiError) //nolint:errorlint // Only the outermost is taken apart here.
 	if !ok {
 		return []error{err}
 	}

@@ -205,3 +205,24 @@ func noCredentials(st step) *fault.Error {
 		Remedy: fmt.Sprintf("Set registry-username and registry-password, or sign in with \"docker login %s\" before.%s",
 			login, hint(host, fault.NoCredentials))}
 }
+
+// Credentials returns what a registry's host is signed in to with, for a build engine that pulls and pushes on our
+// behalf; nothing where there is nothing. Inputs are returned for Hosts alone. Its error is a *fault.Error.
+func (c *Client) Credentials(ctx context.Context, host string) (authn.AuthConfig, error) {
+	registry, err := name.NewRegistry(host, c.nameOptions(host)...)
+	if err != nil {
+		return authn.AuthConfig{}, fmt.Errorf("credentials for %q: %w", host, err)
+	}
+	cred, err := c.keys.resolve(ctx, registry.Repo("credentials"))
+	if err != nil || cred.anonymous() {
+		return authn.AuthConfig{}, err
+	}
+	a, err := authn.Authorization(ctx, cred.auth)
+	if err != nil {
+		return authn.AuthConfig{}, err
+	}
+	return *a, nil
+}
+
+// PlainHTTP tells whether plain http was asked for this registry's host.
+func (c *Client) PlainHTTP(host string) bool { return c.plain(host) }

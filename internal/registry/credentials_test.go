@@ -309,3 +309,28 @@ func TestRealDockerConfig(t *testing.T) {
 		t.Errorf("the registry was asked although the helper failed: %v", got)
 	}
 }
+
+func TestCredentialsForABuildEngine(t *testing.T) {
+	t.Parallel()
+	docker := `{"auths":{"other.example":{"auth":"` + base64.StdEncoding.EncodeToString([]byte("me:mine")) + `"}}}`
+	c := New(Options{Username: "u", Password: "p", Hosts: []string{"registry.example:5000"}, PlainHTTP: true,
+		Getenv: func(name string) string {
+			if name == "DOCKER_AUTH_CONFIG" {
+				return docker
+			}
+			return ""
+		}})
+	for host, want := range map[string]authn.AuthConfig{
+		"registry.example:5000": {Username: "u", Password: "p"},
+		"other.example":         {Username: "me", Password: "mine"},
+		"nowhere.example":       {},
+	} {
+		got, err := c.Credentials(t.Context(), host)
+		if err != nil || got.Username != want.Username || got.Password != want.Password {
+			t.Errorf("%s: %q, %v", host, got.Username, err)
+		}
+	}
+	if !c.PlainHTTP("registry.example:5000") || c.PlainHTTP("other.example") {
+		t.Error("plain http was asked for one host alone")
+	}
+}

@@ -13,14 +13,17 @@ import (
 	"time"
 )
 
-// authority is a certificate authority that lives for one test.
-type authority struct {
+// Authority is a certificate authority that lives for one test.
+type Authority struct {
+	// PEM is its own certificate.
+	PEM []byte
+
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
-	pem  []byte
 }
 
-func newAuthority(t testing.TB) *authority {
+// NewAuthority makes one.
+func NewAuthority(t testing.TB) *Authority {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(1),
@@ -40,11 +43,11 @@ func newAuthority(t testing.TB) *authority {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &authority{cert: cert, key: key, pem: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+	return &Authority{cert: cert, key: key, PEM: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
 }
 
-// issue makes a certificate, for a server on loopback or for a client.
-func (a *authority) issue(t testing.TB, server bool) (certPEM, keyPEM []byte) {
+// Issue makes a certificate and its key in PEM, for a server on loopback or for a client.
+func (a *Authority) Issue(t testing.TB, server bool) (certPEM, keyPEM []byte) {
 	t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),

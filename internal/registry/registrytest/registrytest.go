@@ -87,10 +87,10 @@ func Start(t testing.TB, c Config) *Registry {
 	}
 	dir := t.TempDir()
 	r := &Registry{Dir: filepath.Join(dir, "data"), scheme: "http", seen: map[string]chan struct{}{}}
-	var ca *authority
+	var ca *Authority
 	if c.TLS || c.ClientCertificate {
-		r.scheme, ca = "https", newAuthority(t)
-		r.CAPEM = ca.pem
+		r.scheme, ca = "https", NewAuthority(t)
+		r.CAPEM = ca.PEM
 	}
 	config := r.configuration(t, c, ca, dir)
 	file := filepath.Join(dir, "config.yml")
@@ -134,19 +134,19 @@ func Start(t testing.TB, c Config) *Registry {
 }
 
 // configuration is docker-registry's config.yml.
-func (r *Registry) configuration(t testing.TB, c Config, ca *authority, dir string) string {
+func (r *Registry) configuration(t testing.TB, c Config, ca *Authority, dir string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 0.1\nlog:\n  level: info\nstorage:\n  filesystem:\n    rootdirectory: %s\n  delete:\n    enabled: true\n", r.Dir)
 	fmt.Fprintf(&b, "http:\n  addr: 127.0.0.1:0\n  secret: fixed\n")
 	if ca != nil {
-		cert, key := ca.issue(t, true)
+		cert, key := ca.Issue(t, true)
 		write(t, filepath.Join(dir, "cert.pem"), cert)
 		write(t, filepath.Join(dir, "key.pem"), key)
 		fmt.Fprintf(&b, "  tls:\n    certificate: %s\n    key: %s\n", filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 		if c.ClientCertificate {
-			write(t, filepath.Join(dir, "ca.pem"), ca.pem)
+			write(t, filepath.Join(dir, "ca.pem"), ca.PEM)
 			fmt.Fprintf(&b, "    clientcas:\n      - %s\n", filepath.Join(dir, "ca.pem"))
-			r.ClientCertPEM, r.ClientKeyPEM = ca.issue(t, false)
+			r.ClientCertPEM, r.ClientKeyPEM = ca.Issue(t, false)
 		}
 	}
 	switch {

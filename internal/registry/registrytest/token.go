@@ -48,15 +48,15 @@ func (s *TokenServer) Scopes() [][]string {
 	return slices.Clone(s.scopes)
 }
 
-func startTokenServer(t testing.TB, c Token, tlsAuthority *authority) *TokenServer {
+func startTokenServer(t testing.TB, c Token, tlsAuthority *Authority) *TokenServer {
 	t.Helper()
-	signer := newAuthority(t)
-	s := &TokenServer{config: c, key: signer.key, certPEM: signer.pem}
+	signer := NewAuthority(t)
+	s := &TokenServer{config: c, key: signer.key, certPEM: signer.PEM}
 	server := httptest.NewUnstartedServer(s)
 	if tlsAuthority == nil {
 		server.Start()
 	} else {
-		pair, err := tls.X509KeyPair(tlsAuthority.issue(t, true))
+		pair, err := tls.X509KeyPair(tlsAuthority.Issue(t, true))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -78,6 +79,54 @@ func lookPath(t testing.TB, name, debianPackage string) string {
 	}
 	unavailable(t, "%s is not installed (Debian: apt-get install %s)", name, debianPackage)
 	return ""
+}
+
+// systemPath leads to the programs of Debian's packages.
+const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// folder is that of Programs. The cache itself is often one that only its owner can read.
+var folder struct {
+	sync.Mutex
+	home *home // kept: the janitor takes a pipe that is collected for the end of the test binary
+}
+
+// Programs returns a folder with what a buildkitd of one's own needs: buildkitd, buildctl, runc and rootlesskit. It
+// belongs in front of a PATH that leads to newuidmap, and an ordinary user can read it.
+func Programs(t testing.TB) string {
+	t.Helper()
+	built := buildkit.built(t)
+	lookPath(t, "newuidmap", "uidmap")
+	found := map[string]string{
+		"buildkitd":   filepath.Join(built, "buildkitd"),
+		"buildctl":    filepath.Join(built, "buildctl"),
+		"runc":        lookPath(t, "runc", "runc"),
+		"rootlesskit": lookPath(t, "rootlesskit", "rootlesskit"),
+	}
+	folder.Lock()
+	defer folder.Unlock()
+	if folder.home != nil {
+		return folder.home.dir
+	}
+	h := newHome(t)
+	for name, path := range found {
+		if err := copyProgram(path, h.path(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	folder.home = h
+	return h.dir
+}
+
+// copyProgram makes another name for a file where that is possible, and copies it where not.
+func copyProgram(from, to string) error {
+	if err := os.Link(from, to); err == nil {
+		return nil
+	}
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, content, 0o755)
 }
 
 // cacheDir is where what is dear to make is kept between runs.

@@ -44,6 +44,7 @@ done
 rm -rf --one-file-system "$1"
 exit 1`
 
+// newHome makes the folder of an engine. It is deleted by remove, or when the test binary ends.
 func newHome(t testing.TB) *home {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -87,6 +88,16 @@ func (h *home) write(t testing.TB, name, content string) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+func (h *home) mkdir(t testing.TB, name string, owner int) {
+	t.Helper()
+	if err := os.Mkdir(h.path(name), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(h.path(name), owner, owner); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // process is an engine that runs.

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -25,7 +26,6 @@ const (
 func (h *home) asUser(t testing.TB) (prelude string, args, env []string) {
 	t.Helper()
 	setpriv := lookPath(t, "setpriv", "util-linux")
-	lookPath(t, "newuidmap", "uidmap")
 	passwd, err := os.ReadFile("/etc/passwd")
 	if err != nil {
 		t.Fatal(err)
@@ -44,15 +44,45 @@ func (h *home) asUser(t testing.TB) (prelude string, args, env []string) {
 		prelude += fmt.Sprintf("mount --bind %s /etc/%s\n", h.write(t, name, content), name)
 	}
 	for _, dir := range []string{"home", "run", "tmp"} {
-		if err := os.Mkdir(h.path(dir), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(h.path(dir), userID, userID); err != nil {
-			t.Fatal(err)
-		}
+		h.mkdir(t, dir, userID)
 	}
 	id := strconv.Itoa(userID)
-	args = []string{setpriv, "--reuid", id, "--regid", id, "--clear-groups", "--bounding-set", "+all", "--pdeathsig", "KILL", "--"}
+	args = []string{setpriv, "--reuid", id, "--regid", id, "--clear-groups", "--pdeathsig", "KILL", "--"}
 	env = []string{"HOME=" + h.path("home"), "USER=" + userName, "XDG_RUNTIME_DIR=" + h.path("run"), "TMPDIR=" + h.path("tmp")}
 	return prelude, args, env
+}
+
+// User is the ordinary user, for tests of programs that must work without root.
+type User struct {
+	// Home is the user's folder, which is deleted with the test.
+	Home string
+
+	prelude   string
+	args, env []string
+}
+
+// OrdinaryUser makes the user.
+func OrdinaryUser(t testing.TB) *User {
+	t.Helper()
+	h := newHome(t)
+	t.Cleanup(func() {
+		if err := h.remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	u := &User{Home: h.path("home")}
+	u.prelude, u.args, u.env = h.asUser(t)
+	return u
+}
+
+// Command makes a command that runs as the user, in a mount namespace but no other, with HOME, XDG_RUNTIME_DIR and
+// TMPDIR in the user's folder and the caller's PATH. Its process is the program's own: a signal reaches it. What it
+// reads must be readable for everyone, which files in a test's temporary folders are.
+func (u *User) Command(args ...string) *exec.Cmd {
+	script := "set -e\nmount --make-rprivate /\n" + u.prelude + "\nexec \"$@\"\n"
+	cmd := exec.Command("/bin/sh", append(append([]string{"-c", script, "sh"}, u.args...), args...)...)
+	cmd.Dir = u.Home
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH")}, u.env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	return cmd
 }

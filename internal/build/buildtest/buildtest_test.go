@@ -33,10 +33,7 @@ func TestBuildkitd(t *testing.T) {
 				args = []string{"--addr", d.TCPAddress, "--tlsdir", d.TLSDir}
 			}
 			dir := t.TempDir()
-			dockerfile := "FROM " + base + "\nRUN id && echo built > /built\n"
-			if err := os.WriteFile(filepath.Join(dir, "Dockerfile"), []byte(dockerfile), 0o644); err != nil {
-				t.Fatal(err)
-			}
+			write(t, dir, "Dockerfile", "FROM "+base+"\nRUN id && echo built > /built\n")
 			args = append(args, "build", "--progress=plain", "--frontend=dockerfile.v0", "--local=context="+dir, "--local=dockerfile="+dir,
 				"--output=type=image,push=true,name="+registry.Addr+"/built:1")
 			cmd := exec.Command(filepath.Join(buildtest.Programs(t), "buildctl"), args...)
@@ -44,5 +41,12 @@ func TestBuildkitd(t *testing.T) {
 				t.Fatalf("%s: %v\n%s", cmd, err, out)
 			}
 		})
+	}
+}
+
+func write(t testing.TB, dir, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -55,7 +55,6 @@ func (r *reader) registry() Registry {
 		TLS:       r.tls("registry-ca-certificate", "registry-client-certificate", "registry-client-key"),
 		PlainHTTP: r.bool("registry-plain-http"),
 	}
-	r.secrets.pair(access.Username, access.Password)
 	if strings.Contains(access.Username, ":") {
 		r.reject(fault.InvalidInput, "registry-username", r.values["registry-username"].String()+" holds a colon, which ends a user name in HTTP basic authentication",
 			"Give the user name alone, and the rest by registry-password.")
@@ -78,7 +77,6 @@ func (r *reader) airbyte(required bool) Airbyte {
 		TLS:          r.tls("airbyte-ca-certificate", "", ""),
 		Timeout:      r.duration("airbyte-timeout", time.Second, 24*time.Hour, "Give a duration from 1s to 24h."),
 	}
-	r.secrets.pair(access.Username, access.Password)
 	if access.Headers.Get("Authorization") != "" && access.signsIn() {
 		r.reject(fault.ConflictingInputs, "airbyte-headers", "it sets Authorization, and so does the way to sign in that is given as well",
 			"Keep one of them; a proxy's own credentials usually go in Proxy-Authorization.")

@@ -1,14 +1,7 @@
 package config
 
 import (
-	"bytes"
-	"cmp"
-	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"maps"
-	"net/url"
-	"slices"
 	"strings"
 	"unicode"
 
@@ -64,53 +57,8 @@ func (r *reader) oneLine(i Input, v value) value {
 // secrets are values that must not be shown.
 type secrets map[string]bool
 
-// add takes a secret with the forms in which others may print it: escaped in a URL or in JSON, and each of its lines.
 func (s secrets) add(text string) {
-	text = strings.TrimRight(text, "\r\n")
-	if strings.TrimSpace(text) == "" {
-		return
+	if text = strings.TrimRight(text, "\r\n"); strings.TrimSpace(text) != "" {
+		s[text] = true
 	}
-	s.forms(text)
-	if !strings.Contains(text, "\n") {
-		return
-	}
-	for line := range strings.Lines(text) {
-		// What begins a PEM block is no secret, and to mask it would hide what a message is about.
-		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "-----") {
-			s.forms(line)
-		}
-	}
-}
-
-func (s secrets) forms(text string) {
-	s[text] = true
-	s[url.QueryEscape(text)] = true
-	s[url.PathEscape(text)] = true
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	for _, html := range []bool{true, false} {
-		b.Reset()
-		encoder.SetEscapeHTML(html)
-		if encoder.Encode(text) == nil {
-			s[strings.TrimSuffix(b.String()[1:], "\"\n")] = true
-		}
-	}
-}
-
-// pair takes what HTTP basic authentication makes of a user name and a password.
-func (s secrets) pair(user, password string) {
-	if password == "" {
-		return
-	}
-	both := []byte(user + ":" + password)
-	for _, e := range []*base64.Encoding{base64.StdEncoding, base64.URLEncoding} {
-		s[strings.TrimRight(e.EncodeToString(both), "=")] = true
-	}
-}
-
-// masks lists the secrets, the longest first, so that what replaces them one by one leaves no rest of a longer one.
-func (s secrets) masks() []string {
-	return slices.SortedFunc(maps.Keys(s), func(a, b string) int {
-		return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b))
-	})
 }

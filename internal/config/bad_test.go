@@ -55,7 +55,7 @@ func TestBadInput(t *testing.T) {
 		{"variable turned round", world{env: env("ids-workspace", "x")}, fault.UnknownInput, []string{"Did you mean AIRBYTE_PUBLISH_WORKSPACE_IDS?"}},
 		{"variable like none", world{env: env("frobnicate", "x")}, fault.UnknownInput, []string{`"AIRBYTE_PUBLISH_FROBNICATE"`, "README"}},
 		{"variable in lower case", world{env: map[string]string{"AIRBYTE_PUBLISH_jobs": "2"}}, fault.UnknownInput, []string{"Did you mean AIRBYTE_PUBLISH_JOBS?"}},
-		{"variable of a later capability", world{env: env("dockerfile", "x")}, fault.UnknownInput, []string{`"AIRBYTE_PUBLISH_DOCKERFILE"`}},
+		{"variable of a later capability", world{env: env("verify-pull", "x")}, fault.UnknownInput, []string{`"AIRBYTE_PUBLISH_VERIFY_PULL"`}},
 		{"action input unknown", world{env: env("inputs", `{"airbyte-ur":"x"}`)}, fault.UnknownInput, []string{`"airbyte-ur"`, "Did you mean airbyte-url?"}},
 		{"action inputs no JSON", world{env: env("inputs", `jobs=2`)}, fault.InvalidInput, []string{"AIRBYTE_PUBLISH_INPUTS", "not a JSON object", "toJSON(inputs)"}},
 		{"action inputs a list", world{env: env("inputs", `["jobs"]`)}, fault.InvalidInput, []string{"not a JSON object"}},
@@ -147,6 +147,21 @@ func TestBadInput(t *testing.T) {
 		{"type unknown", world{files: metadata("  connectorType: source\n  dockerRepository: ghcr.io/acme/source-erp", "  dockerRepository: ghcr.io/acme/erp")}, fault.MissingInput, []string{`input "connector-type"`, "source or destination"}},
 		{"source of no kind", world{env: env("source", "image.tar")}, fault.InvalidInput, []string{`input "source": "image.tar"`, "docker-archive:FILE"}},
 		{"source empty", world{env: env("source", "oci:")}, fault.InvalidInput, []string{`input "source"`}},
+
+		// Builds.
+		{"platform of no form", world{env: env("platforms", "linux/amd64,arm64")}, fault.InvalidInput, []string{`input "platforms": "arm64" is not a platform`}},
+		{"platforms without amd64", world{env: env("platforms", "linux/arm64")}, fault.InvalidInput, []string{"lacks linux/amd64"}},
+		{"build argument without name", world{env: env("build-args", "=x")}, fault.InvalidInput, []string{`input "build-args"`, "NAME=value"}},
+		{"build argument of no variable", world{env: env("build-args", "NOT_SET")}, fault.InvalidInput, []string{`"NOT_SET" has no value`}},
+		{"label without value", world{env: env("labels", "team")}, fault.InvalidInput, []string{`input "labels": "team" has no value`}},
+		{"secret without id", world{env: env("build-secrets", "env=HOME")}, fault.InvalidInput, []string{`input "build-secrets": a line has no id`}},
+		{"secret itself", world{env: env("build-secrets", "npm=npm_x8F")}, fault.InvalidInput, []string{`input "build-secrets": a line has a field that is none of id, env and src`}},
+		{"secret of two places", world{env: env("build-secrets", "id=a,env=A,src=b")}, fault.InvalidInput, []string{`the secret "a" needs one of env and src`}},
+		{"secret of no variable", world{env: env("build-secrets", "id=a,env=NOT_SET")}, fault.InvalidInput, []string{"NOT_SET, which is not set"}},
+		{"secret of no file", world{env: env("build-secrets", "id=a,src=nowhere")}, fault.UnreadableFile, []string{`input "build-secrets"`, `"nowhere"`}},
+		{"builder unknown", world{env: env("builder", "kaniko")}, fault.InvalidInput, []string{`input "builder"`, "buildkitd"}},
+		{"address of no kind", world{env: env("buildkit-host", "10.0.0.1:1234")}, fault.InvalidInput, []string{`input "buildkit-host": "10.0.0.1:1234"`, "tcp://HOST:PORT"}},
+		{"address for docker", world{env: env("buildkit-host", "unix:///x", "builder", "docker")}, fault.ConflictingInputs, []string{`input "buildkit-host"`, "builder is docker"}},
 
 		// Images and tags.
 		{"repository missing", world{files: metadata("  dockerRepository: ghcr.io/acme/source-erp\n", "")}, fault.MissingInput, []string{`input "image"`, "dockerRepository"}},

@@ -6,8 +6,10 @@ package config
 import (
 	"crypto/tls"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
@@ -46,6 +48,7 @@ type Config struct {
 	// Jobs is how many connectors are worked on at the same time, from 1 to 64.
 	Jobs        int
 	IfTagExists IfTagExists
+	Build       Build
 	Registry    Registry
 	Airbyte     Airbyte
 	// Warnings are about inputs that are legal and likely a mistake.
@@ -79,9 +82,8 @@ type Airbyte struct {
 	Timeout time.Duration
 }
 
-// Secrets returns every secret value that was given by any source, also those that another source overrode, and the
-// forms in which they may show up elsewhere (base64 of user and password, URL-escaped, JSON-escaped), the longest first.
-// All of them are to be masked before anything is printed.
+// Secrets returns every secret value that was given by any source, also those that another source overrode. All of
+// them are to be masked, in every form in which they may show up, before anything is printed.
 func (c *Config) Secrets() []string { return c.secrets }
 
 // Load reads and checks all inputs. It reports every problem at once: the error joins one *fault.Error per problem, and
@@ -95,12 +97,13 @@ func Load(l Lookup) (*Config, error) {
 		DryRun:       r.bool("dry-run"),
 		Jobs:         r.number("jobs", 1, 64),
 		IfTagExists:  IfTagExists(r.enum("if-tag-exists")),
+		Build:        r.build(),
 		Registry:     r.registry(),
 	}
 	c.Airbyte = r.airbyte(c.Register && l.Verb != Lint)
 	c.Connectors = r.connectors(c.Register && c.IfTagExists != Overwrite)
 	r.warnPlainRegistry(c)
 	c.Warnings = r.warnings
-	c.secrets = r.secrets.masks()
+	c.secrets = slices.Sorted(maps.Keys(r.secrets))
 	return c, errors.Join(r.problems...)
 }

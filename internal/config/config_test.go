@@ -1,12 +1,10 @@
 package config_test
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -29,7 +27,7 @@ func TestDefaults(t *testing.T) {
 	}
 	got := c.Connectors[0]
 	want := connector.Connector{Dir: got.Dir, Label: ".", Type: connector.Source, Name: "ERP", DocumentationURL: "https://example.com/erp",
-		Repository: "ghcr.io/acme/source-erp", Tag: "1.2.3", Metadata: got.Metadata}
+		Repository: "ghcr.io/acme/source-erp", Tag: "1.2.3", Metadata: got.Metadata, Recipe: connector.Recipe{Platforms: []string{"linux/amd64"}}}
 	if diff := cmp.Diff(want, got); diff != "" || got.Metadata == nil || got.Metadata.File != "metadata.yaml" || len(c.Connectors) != 1 {
 		t.Errorf("connectors (-want +got):\n%s", diff)
 	}
@@ -118,6 +116,18 @@ func TestEveryInputHasAnEffect(t *testing.T) {
 		"extra-tags":                  {value: "latest, stable\n1.2"},
 		"if-tag-exists":               {value: "overwrite"},
 		"source":                      {value: "oci:{connector}"},
+		"dockerfile":                  {value: "docker/Dockerfile"},
+		"target":                      {value: "final"},
+		"platforms":                   {value: "linux/amd64,linux/arm64"},
+		"build-args":                  {value: "VERSION=1=2\nFROM_HERE", with: map[string]string{"FROM_HERE": "x"}},
+		"build-secrets":               {value: "id=npm,env=NPM_TOKEN\nid=file,src=secret", with: map[string]string{"NPM_TOKEN": "x"}},
+		"labels":                      {value: "team=data"},
+		"cache-from":                  {value: "type=registry,ref=ghcr.io/acme/cache\nghcr.io/acme/other"},
+		"cache-to":                    {value: "type=inline"},
+		"builder":                     {value: "docker"},
+		"buildkit-host":               {value: "unix:///run/a.sock,tcp://10.0.0.1:1234?cacert=ca.pem"},
+		"provenance":                  {value: "true"},
+		"sbom":                        {value: "true"},
 		"registry-username":           {value: "u", with: env("registry-password", "p"), wrong: true},
 		"registry-password":           {value: "p", with: env("registry-username", "u"), wrong: true},
 		"registry-password-file":      {value: "secret", with: env("registry-username", "u"), wrong: true},
@@ -293,7 +303,7 @@ func TestPlainHTTPWarnsOnlyOfCredentialsThatLeaveTheMachine(t *testing.T) {
 	}
 }
 
-func TestSecretsHoldsEveryForm(t *testing.T) {
+func TestSecretsHoldsEverySource(t *testing.T) {
 	t.Parallel()
 	_, key := certificate(t)
 	c, err := world{
@@ -308,18 +318,14 @@ func TestSecretsHoldsEveryForm(t *testing.T) {
 		t.Fatal("a secret as a flag is a mistake")
 	}
 	secrets := c.Secrets()
-	for _, want := range []string{"flag-s3cret", "file-s3cret", "overridden-s3cret", `p&"<s3cret>`, "Bearer header-s3cret", "header-s3cret", `quoted-s3cret\"`,
-		"url-s3cret%21", "url-s3cret!", url.QueryEscape(`p&"<s3cret>`), `p&\"<s3cret>`, `p\u0026\"\u003cs3cret\u003e`,
-		strings.TrimRight(base64.StdEncoding.EncodeToString([]byte(`me:p&"<s3cret>`)), "="), strings.Split(key, "\n")[1]} {
+	for _, want := range []string{"flag-s3cret", "file-s3cret", "overridden-s3cret", `p&"<s3cret>`, "Bearer header-s3cret", "header-s3cret",
+		`quoted-s3cret"`, "url-s3cret%21", "url-s3cret!", strings.TrimSpace(key)} {
 		if !slices.Contains(secrets, want) {
 			t.Errorf("lacks %q", want)
 		}
 	}
-	if slices.Contains(secrets, "") || slices.ContainsFunc(secrets, func(s string) bool { return strings.HasPrefix(s, "-----BEGIN") && !strings.Contains(s, "M") }) {
+	if slices.Contains(secrets, "") {
 		t.Error("holds what is no secret")
-	}
-	if !slices.IsSortedFunc(secrets, func(a, b string) int { return len(b) - len(a) }) {
-		t.Error("the longest is not first")
 	}
 }
 
@@ -398,5 +404,25 @@ func TestTypesAgree(t *testing.T) {
 	}
 	if _, err := image.ParseTagPattern(image.DefaultTagPattern); err != nil {
 		t.Error(err)
+	}
+}
+
+// GitHub hands over the defaults of action.yml as if a person had given them; they must not count as that.
+func TestDefaultsOfTheActionAreNotGiven(t *testing.T) {
+	t.Parallel()
+	given := map[string]string{"source": "oci:x", "image": "ghcr.io/acme/source-x", "tag": "1.0.0"}
+	for _, i := range config.Inputs() {
+		if _, ok := given[i.Name]; !ok {
+			given[i.Name] = i.Default
+		}
+	}
+	inputs, err := json.Marshal(given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// There is no connector's folder here: with "connectors" given that would be wrong.
+	c := world{files: map[string]string{"README.md": ""}, env: env("inputs", string(inputs), "buildkit-host", "unix:///x", "builder", "buildkit")}.mustLoad(t)
+	if len(c.Connectors) != 1 || c.Connectors[0].Dir != "" {
+		t.Errorf("%+v", c.Connectors)
 	}
 }

@@ -27,6 +27,7 @@ func (r *reader) connectors(immutable bool) []connector.Connector {
 	resources := r.resources()
 	definition := r.definitionID()
 	git := r.gitTag(folders)
+	recipe := r.recipe()
 	var found []connector.Connector
 	for _, f := range folders {
 		if f.broken {
@@ -38,6 +39,7 @@ func (r *reader) connectors(immutable bool) []connector.Connector {
 			Name:                 r.name(f, repository),
 			DocumentationURL:     r.documentationURL(f),
 			Source:               r.source(f, repository),
+			Recipe:               recipe,
 			ResourceRequirements: f.fields().ResourceRequirements,
 		}
 		if resources != nil {

@@ -14,6 +14,7 @@ type Group string
 const (
 	GroupWhat     Group = "What to publish"
 	GroupImage    Group = "Image"
+	GroupBuild    Group = "Build"
 	GroupRegistry Group = "Registry"
 	GroupAirbyte  Group = "Airbyte"
 )
@@ -82,7 +83,7 @@ const (
 // that names a file which holds it.
 func Inputs() []Input {
 	var all []Input
-	for _, i := range slices.Concat(whatInputs(), imageInputs(), registryInputs(), airbyteInputs()) {
+	for _, i := range slices.Concat(whatInputs(), imageInputs(), buildInputs(), registryInputs(), airbyteInputs()) {
 		all = append(all, i)
 		if i.Secret {
 			all = append(all, Input{Name: i.Name + fileSuffix, Group: i.Group, Kind: File,

@@ -182,7 +182,13 @@ func (r *reader) action() source {
 			r.unknown(name, name, "", func(i Input) string { return i.Name })
 		}
 	}
-	return func(input string) value { return value{given[input], from} }
+	return func(input string) value {
+		// GitHub hands over the defaults of action.yml as if they had been given.
+		if given[input] == r.inputs[input].Default {
+			return value{}
+		}
+		return value{given[input], from}
+	}
 }
 
 // object reads the JSON object of an action's inputs. Messages never show its text, which holds secrets.

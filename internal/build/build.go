@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
@@ -34,12 +35,28 @@ type Options struct {
 	SpecTimeout time.Duration
 	// UserAgent is how requests to a Docker engine introduce themselves; empty leaves the client's own.
 	UserAgent string
+
+	// Builder says where Dockerfiles are built: "buildkit" (BuildkitHosts), "buildx" (the current buildx builder of this
+	// machine), "docker" (a Docker engine), "buildkitd" (a child process), or "auto", also when empty, for the first of
+	// these that there is.
+	Builder string
+	// BuildkitHosts are addresses of BuildKit daemons: unix://PATH, tcp://HOST:PORT, where the query parameters cacert,
+	// cert, key (files) and servername ask for TLS, and docker-container://NAME. None means the one in the variable
+	// BUILDKIT_HOST, if any.
+	BuildkitHosts []string
+	// Jobs is how many builds one engine gets at the same time; less than one is one.
+	Jobs int
+	// Credentials are those for a registry's host, for pulling base images and for pushing; the zero value is anonymous.
+	Credentials func(ctx context.Context, host string) (authn.AuthConfig, error)
+	// PlainHTTP tells whether plain http was asked for at a registry's host. Nil means nowhere.
+	PlainHTTP func(host string) bool
 }
 
 // Builder makes or takes the images of a run's connectors. It may be used by several goroutines at once.
 type Builder struct {
 	options Options
 	bases   bases
+	pool    *engines
 
 	mu      sync.Mutex
 	closed  bool
@@ -52,15 +69,22 @@ func New(o Options) *Builder {
 	if o.Getenv == nil {
 		o.Getenv = func(string) string { return "" }
 	}
-	return &Builder{options: o}
+	if o.PlainHTTP == nil {
+		o.PlainHTTP = func(string) bool { return false }
+	}
+	return &Builder{options: o, pool: newEngines(max(1, o.Jobs), dialing{options: o}.choose)}
 }
 
-// Close removes the temporary files behind the images that the Builder made. The images can't be read afterwards.
+// engines are where Dockerfiles are built. They are looked for when the first build is.
+func (b *Builder) engines() *engines { return b.pool }
+
+// Close lets go of the build engines, ends the one that was started, and removes the temporary files behind the images
+// that the Builder made. The images can't be read afterwards.
 func (b *Builder) Close() error {
+	errs := []error{b.pool.close()}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	var errs []error
 	for _, c := range b.closers {
 		errs = append(errs, c.Close())
 	}

@@ -23,23 +23,23 @@ import (
 	"github.com/airbyte-publish/airbyte-publish/internal/image"
 )
 
-// engine says where a Docker engine listens and how to trust it.
-type engine struct {
+// dockerEndpoint says where a Docker engine listens and how to trust it.
+type dockerEndpoint struct {
 	host string
 	// certificates is a folder with ca.pem, cert.pem and key.pem, or empty.
 	certificates string
 	skipVerify   bool
 }
 
-// findEngine finds the engine that the docker command would use: DOCKER_HOST, else the context of DOCKER_CONTEXT or of
+// findDocker finds the engine that the docker command would use: DOCKER_HOST, else the context of DOCKER_CONTEXT or of
 // the docker configuration, else the system's default socket.
-func findEngine(getenv func(string) string) (engine, error) {
+func findDocker(getenv func(string) string) (dockerEndpoint, error) {
 	config := getenv("DOCKER_CONFIG")
 	if config == "" {
 		config = filepath.Join(getenv("HOME"), ".docker")
 	}
 	if host := getenv("DOCKER_HOST"); host != "" {
-		e := engine{host: host, certificates: getenv("DOCKER_CERT_PATH"), skipVerify: getenv("DOCKER_TLS_VERIFY") == ""}
+		e := dockerEndpoint{host: host, certificates: getenv("DOCKER_CERT_PATH"), skipVerify: getenv("DOCKER_TLS_VERIFY") == ""}
 		if e.certificates == "" && !e.skipVerify {
 			e.certificates = config
 		}
@@ -49,18 +49,18 @@ func findEngine(getenv func(string) string) (engine, error) {
 	if current == "" {
 		var file struct{ CurrentContext string }
 		if err := readJSON(filepath.Join(config, "config.json"), &file); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return engine{}, err
+			return dockerEndpoint{}, err
 		}
 		current = file.CurrentContext
 	}
 	if current == "" || current == "default" {
-		return engine{host: client.DefaultDockerHost}, nil
+		return dockerEndpoint{host: client.DefaultDockerHost}, nil
 	}
-	return engineOfContext(config, current)
+	return dockerOfContext(config, current)
 }
 
-// engineOfContext reads a docker context. Its folders are named by the SHA-256 of the context's name.
-func engineOfContext(config, name string) (engine, error) {
+// dockerOfContext reads a docker context. Its folders are named by the SHA-256 of the context's name.
+func dockerOfContext(config, name string) (dockerEndpoint, error) {
 	sum := sha256.Sum256([]byte(name))
 	id := hex.EncodeToString(sum[:])
 	var meta struct {
@@ -72,11 +72,11 @@ func engineOfContext(config, name string) (engine, error) {
 		}
 	}
 	if err := readJSON(filepath.Join(config, "contexts", "meta", id, "meta.json"), &meta); err != nil {
-		return engine{}, fmt.Errorf("the docker context %q can't be read: %w", name, err)
+		return dockerEndpoint{}, fmt.Errorf("the docker context %q can't be read: %w", name, err)
 	}
-	e := engine{host: meta.Endpoints.Docker.Host, skipVerify: meta.Endpoints.Docker.SkipTLSVerify}
+	e := dockerEndpoint{host: meta.Endpoints.Docker.Host, skipVerify: meta.Endpoints.Docker.SkipTLSVerify}
 	if e.host == "" {
-		return engine{}, fmt.Errorf("the docker context %q names no engine", name)
+		return dockerEndpoint{}, fmt.Errorf("the docker context %q names no engine", name)
 	}
 	if certificates := filepath.Join(config, "contexts", "tls", id, "docker"); isFile(certificates, "ca.pem") || isFile(certificates, "cert.pem") {
 		e.certificates = certificates
@@ -96,7 +96,7 @@ func readJSON(file string, into any) error {
 }
 
 // connect makes a client of the engine, without contacting it.
-func (e engine) connect(getenv func(string) string, userAgent string) (*client.Client, error) {
+func (e dockerEndpoint) connect(getenv func(string) string, userAgent string) (*client.Client, error) {
 	if strings.HasPrefix(e.host, "ssh://") {
 		return nil, errors.New("an engine behind ssh can't be used")
 	}
@@ -115,7 +115,7 @@ func (e engine) connect(getenv func(string) string, userAgent string) (*client.C
 	return client.New(append(options, client.WithHost(e.host))...)
 }
 
-func (e engine) tls() (*tls.Config, error) {
+func (e dockerEndpoint) tls() (*tls.Config, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: e.skipVerify}
 	if isFile(e.certificates, "ca.pem") {
 		pem, err := os.ReadFile(filepath.Join(e.certificates, "ca.pem"))
@@ -148,23 +148,23 @@ func (b *Builder) dockerDaemon(ctx context.Context, ref string) (image.Artifact,
 	if tag, ok := parsed.(name.Tag); ok && !strings.HasSuffix(ref, ":"+tag.TagStr()) {
 		ref += ":" + tag.TagStr()
 	}
-	e, err := findEngine(b.options.Getenv)
+	e, err := findDocker(b.options.Getenv)
 	if err != nil {
-		return image.Artifact{}, engineFault(e, err)
+		return image.Artifact{}, dockerFault(e, err)
 	}
 	docker, err := e.connect(b.options.Getenv, b.options.UserAgent)
 	if err != nil {
-		return image.Artifact{}, engineFault(e, err)
+		return image.Artifact{}, dockerFault(e, err)
 	}
 	defer func() { _ = docker.Close() }()
 	if _, err := docker.ImageInspect(ctx, ref); errdefs.IsNotFound(err) {
 		return image.Artifact{}, fmt.Errorf("the Docker engine at %s has no such image", e.host)
 	} else if err != nil {
-		return image.Artifact{}, engineFault(e, err)
+		return image.Artifact{}, dockerFault(e, err)
 	}
 	saved, err := save(ctx, docker, ref)
 	if err != nil {
-		return image.Artifact{}, engineFault(e, err)
+		return image.Artifact{}, dockerFault(e, err)
 	}
 	defer saved.Close()
 	file, err := b.spool(ctx, saved)
@@ -188,7 +188,7 @@ func save(ctx context.Context, docker *client.Client, ref string) (client.ImageS
 	return docker.ImageSave(ctx, []string{ref})
 }
 
-func engineFault(e engine, err error) error {
+func dockerFault(e dockerEndpoint, err error) error {
 	return &fault.Error{Code: fault.EngineUnreachable, Op: "reach the Docker engine", Object: e.host,
 		Cause: fault.Bounded(err.Error()), Err: err,
 		Remedy: "Start the engine, set DOCKER_HOST, or save the image elsewhere by docker save -o FILE NAME:TAG and name it " +

@@ -197,7 +197,7 @@ func TestFindEngineByDefault(t *testing.T) {
 	t.Parallel()
 	for _, env := range [][]string{{"HOME", t.TempDir()}, {"DOCKER_CONTEXT", "default", "HOME", t.TempDir()},
 		{"DOCKER_CONFIG", dockerContext(t, "default", "tcp://x", true)}} {
-		e, err := findEngine(environment(env...))
+		e, err := findDocker(environment(env...))
 		if err != nil || e.certificates != "" || !strings.Contains(e.host, "docker") || strings.Contains(e.host, "tcp://") {
 			t.Errorf("%v gives %+v, %v", env, e, err)
 		}

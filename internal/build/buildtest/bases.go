@@ -5,10 +5,14 @@ package buildtest
 import (
 	"archive/tar"
 	"bytes"
+	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -31,7 +35,15 @@ type Base string
 const (
 	// Busybox is Debian's busybox-static, with a link for each of its commands.
 	Busybox Base = "base/busybox"
+	// Golang is Busybox with the Go that runs the tests, in /usr/local/go. It has the standard library compiled as
+	// "go build -trimpath" for a static program wants it, so that a build takes no longer than its own packages.
+	Golang Base = "base/golang"
+	// Python is Busybox with Debian's python3 and what it needs, without pip.
+	Python Base = "base/python"
 )
+
+// Bases are all of them.
+var Bases = []Base{Busybox, Golang, Python}
 
 // Push pushes a base image to a registry on loopback and returns its reference, with a tag.
 func (b Base) Push(t testing.TB, registryHost string, options ...remote.Option) string {
@@ -60,8 +72,17 @@ func (b Base) Image(t testing.TB) v1.Image {
 	if images.made == nil {
 		images.made = map[Base]v1.Image{}
 	}
-	if images.made[b] == nil {
-		images.made[b] = busybox(t)
+	if images.made[Busybox] == nil {
+		images.made[Busybox] = busybox(t)
+	}
+	switch {
+	case images.made[b] != nil:
+	case b == Golang:
+		images.made[b] = golang(t, images.made[Busybox])
+	case b == Python:
+		images.made[b] = python(t, images.made[Busybox])
+	default:
+		t.Fatalf("there is no base image %s", b)
 	}
 	return images.made[b]
 }
@@ -78,7 +99,8 @@ func busybox(t testing.TB) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layer := newLayer()
+	var content bytes.Buffer
+	layer := newLayer(&content)
 	for _, dir := range []string{"bin", "etc", "root", "home", "usr", "usr/bin", "usr/local", "usr/local/bin", "var"} {
 		layer.dir(dir, 0o755, 0)
 	}
@@ -93,7 +115,25 @@ func busybox(t testing.TB) v1.Image {
 	layer.file("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\nairbyte:x:1000:1000::/home/airbyte:/bin/sh\n"))
 	layer.file("etc/group", 0o644, []byte("root:x:0:\nairbyte:x:1000:\n"))
 	config := v1.Config{Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin"}, Cmd: []string{"sh"}}
-	return image(t, empty.Image, config, layer.build(t))
+	if err := layer.close(); err != nil {
+		t.Fatal(err)
+	}
+	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(content.Bytes())), nil }
+	made, err := tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image(t, empty.Image, config, made)
+}
+
+// layerOf is a layer that lies in the cache, compressed.
+func layerOf(t testing.TB, path string) v1.Layer {
+	t.Helper()
+	made, err := tarball.LayerFromFile(path, tarball.WithMediaType(types.OCILayer))
+	if err != nil {
+		t.Fatalf("read %s: %v", path, err)
+	}
+	return made
 }
 
 // image adds layers to an image and gives it a configuration.
@@ -118,18 +158,13 @@ func image(t testing.TB, base v1.Image, config v1.Config, layers ...v1.Layer) v1
 // epoch is the time of everything in a base image, so that it has the same digest on every run.
 var epoch = time.Unix(0, 0).UTC()
 
-// layer collects what goes into a layer.
+// layer writes what goes into a layer. Its first error is told by close.
 type layer struct {
-	content bytes.Buffer
-	tar     *tar.Writer
-	err     error
+	tar *tar.Writer
+	err error
 }
 
-func newLayer() *layer {
-	l := &layer{}
-	l.tar = tar.NewWriter(&l.content)
-	return l
-}
+func newLayer(w io.Writer) *layer { return &layer{tar: tar.NewWriter(w)} }
 
 func (l *layer) add(h tar.Header, content []byte) {
 	h.ModTime, h.Size, h.Format = epoch, int64(len(content)), tar.FormatPAX
@@ -153,18 +188,83 @@ func (l *layer) symlink(path, target string) {
 	l.add(tar.Header{Typeflag: tar.TypeSymlink, Name: path, Linkname: target, Mode: 0o777}, nil)
 }
 
-func (l *layer) build(t testing.TB) v1.Layer {
-	t.Helper()
+// tree adds a folder with what is in it that wanted says. It is asked with paths relative to the folder.
+func (l *layer) tree(root, at string, wanted func(path string, d fs.DirEntry) bool) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		if name != "." && !wanted(name, d) {
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		at := filepath.Join(at, name)
+		switch {
+		case name == ".":
+		case d.IsDir():
+			l.dir(at, int64(info.Mode().Perm()), 0)
+		case d.Type() == fs.ModeSymlink:
+			target, err := os.Readlink(path)
+			if err != nil {
+				return err
+			}
+			l.symlink(at, target)
+		default:
+			content, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			l.file(at, int64(info.Mode().Perm()), content)
+		}
+		return l.err
+	})
+}
+
+func (l *layer) close() error {
 	if l.err == nil {
 		l.err = l.tar.Close()
 	}
-	if l.err != nil {
-		t.Fatal(fmt.Errorf("make a layer: %w", l.err))
-	}
-	open := func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(l.content.Bytes())), nil }
-	made, err := tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer))
+	return l.err
+}
+
+// writeLayer writes a compressed layer into a file.
+func writeLayer(path string, fill func(*layer) error) (err error) {
+	f, err := os.Create(path)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	return made
+	defer func() { err = errors.Join(err, f.Close()) }()
+	compressed, err := gzip.NewWriterLevel(f, gzip.BestSpeed)
+	if err != nil {
+		return err
+	}
+	l := newLayer(compressed)
+	if err := fill(l); err != nil {
+		return err
+	}
+	if err := l.close(); err != nil {
+		return err
+	}
+	return compressed.Close()
+}
+
+// run runs a command of a cache entry's making.
+func run(dir string, env []string, name string, args ...string) error {
+	cmd := exec.Command(name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", cmd, err, bytes.TrimSpace(out))
+	}
+	return nil
 }

@@ -13,9 +13,13 @@ import (
 	"github.com/airbyte-publish/airbyte-publish/internal/registry/registrytest"
 )
 
-// TestPrograms makes what is kept in the cache.
+// TestPrograms makes all that is kept in the cache.
 func TestPrograms(t *testing.T) {
 	buildtest.Programs(t)
+	buildtest.Docker(t, buildtest.DockerOptions{Modern: true})
+	for _, base := range buildtest.Bases {
+		base.Image(t)
+	}
 }
 
 func TestBuildkitd(t *testing.T) {

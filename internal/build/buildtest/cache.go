@@ -3,7 +3,6 @@
 package buildtest
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -192,15 +191,13 @@ func (p program) built(t testing.TB) string {
 		defer os.RemoveAll(wrapper)
 		get := []string{"get", p.module}
 		build := append([]string{"build", "-trimpath", "-buildvcs=false", "-mod=mod", "-ldflags=-s -w", "-o", dir + "/"}, p.flags...)
+		env := []string{"CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off"}
+		if p.cgo {
+			env[0] = "CGO_ENABLED=1"
+		}
 		for _, args := range [][]string{{"mod", "init", "buildtest.invalid/programs"}, get, append(build, p.packages...)} {
-			cmd := exec.Command("nice", append([]string{"-n", "10", "go"}, args...)...)
-			cmd.Dir = wrapper
-			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off")
-			if p.cgo {
-				cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
-			}
-			if out, err := cmd.CombinedOutput(); err != nil {
-				return fmt.Errorf("%s: %w\n%s", cmd, err, bytes.TrimSpace(out))
+			if err := run(wrapper, env, "nice", append([]string{"-n", "10", "go"}, args...)...); err != nil {
+				return err
 			}
 		}
 		return nil

@@ -68,6 +68,8 @@ const (
 	AssemblyFailed    Code = "AP403"
 	EngineUnreachable Code = "AP404"
 	SourceImage       Code = "AP405"
+	EngineLacks       Code = "AP406"
+	PlainBuilder      Code = "AP407"
 
 	AirbyteUnreachable   Code = "AP501"
 	AirbyteTLS           Code = "AP502"
@@ -159,11 +161,13 @@ var Titles = map[Code]string{
 	CredentialHelper:    "a docker credential helper failed",
 	TokenServer:         "the registry's token server can't be used",
 
-	NoBuilder:         "this folder needs a build from its Dockerfile",
+	NoBuilder:         "nothing here can build this folder",
 	BaseImage:         "the base image can't be used",
 	AssemblyFailed:    "the image could not be assembled",
-	EngineUnreachable: "the Docker engine can't be reached",
+	EngineUnreachable: "the engine can't be reached",
 	SourceImage:       "the source image can't be read",
+	EngineLacks:       "the build engine can't do this",
+	PlainBuilder:      "the connection to the build engine is not encrypted",
 
 	AirbyteUnreachable:   "Airbyte can't be reached",
 	AirbyteTLS:           "Airbyte's certificate is not trusted",

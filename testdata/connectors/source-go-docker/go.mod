@@ -1,0 +1,3 @@
+module example.com/source-numbers
+
+go 1.26

@@ -70,6 +70,13 @@ const (
 	SourceImage       Code = "AP405"
 	EngineLacks       Code = "AP406"
 	PlainBuilder      Code = "AP407"
+	DockerfileLint    Code = "AP410"
+	BadDockerfile     Code = "AP411"
+	BuildFailed       Code = "AP412"
+	BaseMoved         Code = "AP413"
+	LayoutIncomplete  Code = "AP414"
+	CacheFailed       Code = "AP415"
+	ScannerFailed     Code = "AP416"
 
 	AirbyteUnreachable   Code = "AP501"
 	AirbyteTLS           Code = "AP502"
@@ -168,6 +175,13 @@ var Titles = map[Code]string{
 	SourceImage:       "the source image can't be read",
 	EngineLacks:       "the build engine can't do this",
 	PlainBuilder:      "the connection to the build engine is not encrypted",
+	DockerfileLint:    "the Dockerfile can be improved",
+	BadDockerfile:     "the Dockerfile can't be read",
+	BuildFailed:       "the build failed",
+	BaseMoved:         "the base image has moved",
+	LayoutIncomplete:  "the folder lacks what its build needs",
+	CacheFailed:       "the build cache can't be used",
+	ScannerFailed:     "the bill of materials could not be made",
 
 	AirbyteUnreachable:   "Airbyte can't be reached",
 	AirbyteTLS:           "Airbyte's certificate is not trusted",

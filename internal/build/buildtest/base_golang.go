@@ -4,7 +4,6 @@ package buildtest
 
 import (
 	"io/fs"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -20,7 +19,7 @@ var compiled = []string{"bufio", "crypto/sha256", "encoding/csv", "encoding/json
 // golang makes the image with Go: one layer for Go itself, one for its compiled packages.
 func golang(t testing.TB, base v1.Image) v1.Image {
 	t.Helper()
-	dir := cached(t, "base-golang-"+runtime.Version(), func(dir string) error {
+	dir := cached(t, "base-golang-"+runtime.Version(), func(dir, packages string) error {
 		root, err := exec.Command("go", "env", "GOROOT").Output()
 		if err != nil {
 			return err
@@ -31,11 +30,6 @@ func golang(t testing.TB, base v1.Image) v1.Image {
 		if err != nil {
 			return err
 		}
-		packages, err := os.MkdirTemp("", "buildtest-go-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(packages)
 		env := []string{"GOCACHE=" + packages, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=", "GOWORK=off"}
 		if err := run(dir, env, "go", append([]string{"build", "-trimpath"}, compiled...)...); err != nil {
 			return err

@@ -21,12 +21,7 @@ import (
 // root nor a whole Debian.
 func python(t testing.TB, base v1.Image) v1.Image {
 	t.Helper()
-	dir := cached(t, "base-python-"+debian(t), func(dir string) error {
-		packages, err := os.MkdirTemp("", "buildtest-debian-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(packages)
+	dir := cached(t, "base-python-"+debian(t), func(dir, packages string) error {
 		if err := downloadPython(packages); err != nil {
 			return err
 		}

@@ -124,7 +124,7 @@ func (d *Daemon) ready() error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	workers, err := c.ListWorkers(ctx)
 	if err == nil && len(workers) == 0 {
 		err = errors.New("it has no workers")

@@ -139,9 +139,10 @@ func cacheDir() string {
 	return filepath.Join(os.TempDir(), "airbyte-publish-test-"+strconv.Itoa(os.Getuid()))
 }
 
-// cached returns the path of an entry of the cache, which produce makes in an empty folder when it isn't there. Test binaries
-// that want the same at once wait for the first of them; one that is killed leaves nothing that counts as done.
-func cached(t testing.TB, entry string, produce func(dir string) error) string {
+// cached returns the path of an entry of the cache, which produce makes in an empty folder when it isn't there. What it
+// writes to scratch is not kept. Test binaries that want the same at once wait for the first of them; one that is killed
+// leaves nothing that counts as done. The name of an entry has to change with what it is made of.
+func cached(t testing.TB, entry string, produce func(dir, scratch string) error) string {
 	t.Helper()
 	path := filepath.Join(cacheDir(), entry)
 	if _, err := os.Stat(path); err == nil {
@@ -170,7 +171,7 @@ func cached(t testing.TB, entry string, produce func(dir string) error) string {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(os.Stderr, "buildtest: making %s, once\n", path)
-	if err := produce(made); err != nil {
+	if err := produce(made, t.TempDir()); err != nil {
 		_ = os.RemoveAll(made)
 		unavailable(t, "make %s: %v", path, err)
 	}
@@ -183,12 +184,7 @@ func cached(t testing.TB, entry string, produce func(dir string) error) string {
 // built returns the folder that holds a set of programs.
 func (p program) built(t testing.TB) string {
 	t.Helper()
-	return cached(t, p.folder+"-"+runtime.GOARCH, func(dir string) error {
-		wrapper, err := os.MkdirTemp("", "buildtest-module-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(wrapper)
+	return cached(t, p.folder+"-"+runtime.GOARCH, func(dir, wrapper string) error {
 		get := []string{"get", p.module}
 		build := append([]string{"build", "-trimpath", "-buildvcs=false", "-mod=mod", "-ldflags=-s -w", "-o", dir + "/"}, p.flags...)
 		env := []string{"CGO_ENABLED=0", "GOFLAGS=", "GOWORK=off"}

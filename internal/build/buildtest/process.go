@@ -142,8 +142,10 @@ func (h *home) start(t testing.TB, c command) *process {
 	}
 	started := make(chan error)
 	go func() {
-		// The signal at the parent's death is one at the death of the thread that started the child.
+		// The signal at the parent's death is one at the death of the thread that started the child. Go ends a thread with
+		// a goroutine that has locked it: this one is let go, since another child may be one of the same thread.
 		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 		err := p.cmd.Start()
 		started <- err
 		if err == nil {

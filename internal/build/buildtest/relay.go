@@ -74,7 +74,7 @@ func listenIn(namespace string) (_ net.Listener, err error) {
 }
 
 func (r *relay) serve(from *net.TCPConn) {
-	defer from.Close()
+	defer func() { _ = from.Close() }()
 	if !r.hold(from) {
 		return
 	}
@@ -88,7 +88,7 @@ func (r *relay) serve(from *net.TCPConn) {
 		return
 	}
 	to := conn.(*net.TCPConn)
-	defer to.Close()
+	defer func() { _ = to.Close() }()
 	if !r.hold(to) {
 		return
 	}

@@ -25,7 +25,11 @@ func (c *Client) create(ctx context.Context, i instance, ch connector.Change, lo
 	}
 	q := call{method: http.MethodPost, path: string(ch.Type) + "_definitions/create_custom", op: "create the definition of", object: object(ch),
 		timeout: c.options.Timeout}
-	if there := ofRepository(before, ch.Repository); len(there) > 0 {
+	if there := ofRepository(before, ch.Repository); len(there) == 1 && there[0].Tag == ch.Tag && there[0].Name == ch.Name {
+		// What an earlier run asked for before it was cut off, or another run of the same commit.
+		log.Info("it has appeared since the plan was made: %s", there[0].ID)
+		return there[0], nil
+	} else if len(there) > 0 {
 		return connector.Definition{}, &fault.Error{Code: fault.TwinDefinitions, Op: q.op, Object: q.object,
 			Cause:  "somebody else registered this repository since the plan was made: " + c.names(there),
 			Remedy: "Nothing was created. Run again to update that definition."}
@@ -41,6 +45,38 @@ func (c *Client) create(ctx context.Context, i instance, ch connector.Change, lo
 	q.body = map[string]any{"workspaceId": ch.WorkspaceID, string(ch.Type) + "Definition": content}
 
 	log.Info("creating the definition of %s", reference(ch))
+	late, end := outlive(ctx, interruptGrace)
+	defer end()
+	created, err := c.sendCreate(late, ch, q, before, specSent, log)
+	if late.Err() != nil && created.ID == "" {
+		return created, &fault.Error{Code: fault.Interrupted, Op: q.op, Object: q.object, Err: ctx.Err(),
+			Cause: "the run was interrupted while Airbyte was creating it, and Airbyte goes on with that",
+			Remedy: "Wait until the definition is listed in Airbyte before the next run; it takes as long as the connector's spec, minutes if the" +
+				" image can't be pulled. A run at once would create a second one."}
+	}
+	return created, err
+}
+
+// interruptGrace is how long an interrupted run waits for the answer to a create, which can't be called off. CI hosts
+// give a step about ten seconds to end.
+const interruptGrace = 5 * time.Second
+
+// outlive returns a context that ends grace after ctx does.
+func outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(grace, cancel)
+		context.AfterFunc(late, func() { timer.Stop() })
+	})
+	return late, func() {
+		stop()
+		cancel()
+	}
+}
+
+// sendCreate sends a create, once, and finds out what came of it.
+func (c *Client) sendCreate(ctx context.Context, ch connector.Change, q call, before []connector.Definition, specSent bool,
+	log connector.Log) (connector.Definition, error) {
 	deadline := c.options.Now().Add(c.options.Timeout)
 	r, err := c.write(ctx, q)
 	switch c.judge(r, err) {
@@ -118,5 +154,5 @@ func (c *Client) twins(ch connector.Change, all []connector.Definition) error {
 	}
 	return &fault.Error{Code: fault.TwinDefinitions, Op: "create the definition of", Object: object(ch),
 		Cause:  fmt.Sprintf("another run created one for the same repository at the same time, now there are %d: %s", len(same), c.names(same)),
-		Remedy: "Delete in Airbyte all but one that no source or destination uses, then run again."}
+		Remedy: "Keep the one that sources or destinations use, or any if none is used, delete the others in Airbyte, then run again."}
 }

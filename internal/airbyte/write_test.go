@@ -225,10 +225,21 @@ func TestTwins(t *testing.T) {
 		_, err := r.Apply(t.Context(), newConnector("1.0.0"), r.log)
 		want(t, err, fault.TwinDefinitions, twin.ID, r.standIn.Definitions()[1].ID)
 	})
-	t.Run("made since the plan", func(t *testing.T) {
+	t.Run("the same, made since the plan", func(t *testing.T) {
 		t.Parallel()
 		r := setUp(t, withCredentials("2.2.0"), nil, nil)
 		must[[]connector.Definition](t)(r.List(t.Context(), sandbox.DefaultWorkspaceID, connector.Source))
+		r.standIn.AddDefinition(twin)
+		if d := must[connector.Definition](t)(r.Apply(t.Context(), newConnector("1.0.0"), r.log)); d.ID != twin.ID || r.standIn.Writes() != 0 {
+			t.Errorf("%+v after %d writes, want the one that is there", d, r.standIn.Writes())
+		}
+	})
+	t.Run("another version, made since the plan", func(t *testing.T) {
+		t.Parallel()
+		r := setUp(t, withCredentials("2.2.0"), nil, nil)
+		must[[]connector.Definition](t)(r.List(t.Context(), sandbox.DefaultWorkspaceID, connector.Source))
+		twin := twin
+		twin.Tag = "0.9.0"
 		r.standIn.AddDefinition(twin)
 		_, err := r.Apply(t.Context(), newConnector("1.0.0"), r.log)
 		want(t, err, fault.TwinDefinitions, twin.ID, "Nothing was created")

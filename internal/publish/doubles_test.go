@@ -202,6 +202,9 @@ func (a *airbyte) Workspaces(_ context.Context, ids []string) ([]connector.Works
 	}
 	var found []connector.Workspace
 	for _, id := range ids {
+		if err := a.fail["workspace "+id]; err != nil {
+			return nil, err
+		}
 		found = append(found, connector.Workspace{ID: id})
 	}
 	return found, nil

@@ -23,6 +23,9 @@ type job struct {
 	held string
 	// spec is what the image printed on this machine; nil when it was not run.
 	spec *connector.Spec
+	// digest is the image's, as soon as it is known, and moved tells that the tag was moved to it.
+	digest string
+	moved  bool
 	// findings are those of the image, shown in every row.
 	findings []connector.Finding
 }
@@ -36,23 +39,23 @@ type target struct {
 }
 
 // run returns at least one row. An error that stands for the whole connector is returned apart from the rows' own.
-func (j *job) run(ctx context.Context, workspaces func() ([]connector.Workspace, error)) ([]Row, error) {
+func (j *job) run(ctx context.Context, workspaces func() []found) ([]Row, error) {
 	rows, targets, err := j.plan(ctx, workspaces)
-	if err != nil {
+	if err != nil || j.Register && len(targets) == 0 {
+		// Where no workspace is left, every row has its own error already.
 		return rows, err
 	}
 	artifact, err := j.build(ctx, targets)
+	if err == nil {
+		j.digest, err = artifact.Digest()
+	}
+	for i := range rows {
+		rows[i].Digest = j.digest
+	}
 	if err != nil {
 		return rows, err
 	}
-	digest, err := artifact.Digest()
-	if err != nil {
-		return rows, fmt.Errorf("digest of %s: %w", j.connector.Reference(), err)
-	}
-	for i := range rows {
-		rows[i].Digest = digest
-	}
-	if err := j.push(ctx, artifact, digest, rows); err != nil {
+	if err := j.push(ctx, artifact, rows); err != nil {
 		return rows, err
 	}
 	for _, t := range targets {
@@ -63,27 +66,20 @@ func (j *job) run(ctx context.Context, workspaces func() ([]connector.Workspace,
 
 // plan reads the registry's and Airbyte's state. A workspace in which the connector can't be registered fails alone,
 // unless it is the only one: then nothing is worth building.
-func (j *job) plan(ctx context.Context, workspaces func() ([]connector.Workspace, error)) ([]Row, []target, error) {
+func (j *job) plan(ctx context.Context, workspaces func() []found) ([]Row, []target, error) {
 	end := j.log.Group("Plan")
 	defer end()
 	var (
-		registryErr, airbyteErr error
-		rows                    []Row
-		targets                 []target
-		wg                      sync.WaitGroup
+		err     error
+		rows    []Row
+		targets []target
+		wg      sync.WaitGroup
 	)
-	wg.Go(func() { registryErr = j.readTag(ctx) })
-	wg.Go(func() { rows, targets, airbyteErr = j.readDefinitions(ctx, workspaces) })
+	wg.Go(func() { err = j.readTag(ctx) })
+	wg.Go(func() { rows, targets = j.readDefinitions(ctx, workspaces) })
 	wg.Wait()
-	err := errors.Join(registryErr, airbyteErr)
-	if err == nil && j.Register && len(targets) == 0 {
-		// Every row has its own error already.
-		return rows, nil, rowErrors(rows)
-	}
 	return rows, targets, err
 }
-
-func rowErrors(rows []Row) error { return Result{Rows: rows}.Err() }
 
 // readTag finds out what the tag holds, and proves the right to push where something may have to be pushed.
 func (j *job) readTag(ctx context.Context) error {
@@ -104,25 +100,25 @@ func (j *job) readTag(ctx context.Context) error {
 	return nil
 }
 
-func (j *job) readDefinitions(ctx context.Context, workspaces func() ([]connector.Workspace, error)) ([]Row, []target, error) {
+func (j *job) readDefinitions(ctx context.Context, workspaces func() []found) ([]Row, []target) {
 	if !j.Register {
-		return []Row{newRow(j.connector)}, nil, nil
+		return []Row{newRow(j.connector)}, nil
 	}
-	found, err := workspaces()
-	if err != nil {
-		return []Row{newRow(j.connector)}, nil, err
-	}
-	rows := make([]Row, len(found))
+	all := workspaces()
+	rows := make([]Row, len(all))
 	var targets []target
-	for i, ws := range found {
+	for i, ws := range all {
 		rows[i] = newRow(j.connector)
-		rows[i].WorkspaceID, rows[i].WorkspaceName = ws.ID, ws.Name
-		t := target{workspace: ws, row: &rows[i]}
-		if rows[i].Err = j.decide(ctx, &t); rows[i].Err == nil {
+		rows[i].WorkspaceID, rows[i].WorkspaceName, rows[i].Err = ws.ID, ws.Name, ws.err
+		t := target{workspace: ws.Workspace, row: &rows[i]}
+		if ws.err == nil {
+			rows[i].Err = j.decide(ctx, &t)
+		}
+		if rows[i].Err == nil {
 			targets = append(targets, t)
 		}
 	}
-	return rows, targets, nil
+	return rows, targets
 }
 
 // decide finds the connector's definition in the target's workspace and what is to be done with it.
@@ -184,12 +180,13 @@ func (j *job) build(ctx context.Context, targets []target) (image.Artifact, erro
 		j.log.Info("the tag exists and if-tag-exists is skip: taking the image that is there")
 		c.Source = "docker://" + string(c.Repository) + "@" + j.held
 	}
+	// Where tags move, Airbyte may hold the spec of an image that the tag had before: that is looked at each time.
 	inPlace := func(found connector.Image) bool {
-		return found.Digest != "" && found.Digest == j.held && unchanged(targets)
+		return found.Digest != "" && found.Digest == j.held && unchanged(targets) && j.IfTagExists != Overwrite
 	}
 	var planned connector.Image
 	checks := connector.Checks{Plan: func(_ context.Context, found connector.Image) error {
-		planned = found
+		planned, j.digest = found, found.Digest
 		if err := j.checkTag(found.Digest); err != nil {
 			return err
 		}
@@ -275,7 +272,7 @@ func (j *job) runSpec(ctx context.Context, candidate connector.Candidate) error 
 }
 
 // push brings the image under its tags, the definition's tag last of all that was uploaded for it.
-func (j *job) push(ctx context.Context, artifact image.Artifact, digest string, rows []Row) error {
+func (j *job) push(ctx context.Context, artifact image.Artifact, rows []Row) error {
 	end := j.log.Group("Push")
 	defer end()
 	c := j.connector
@@ -287,24 +284,28 @@ func (j *job) push(ctx context.Context, artifact image.Artifact, digest string, 
 		}
 	}
 	switch {
-	case j.held == digest:
+	case j.held != "" && j.held == j.digest:
 		did(false, "image already in place")
 	case j.planning && j.held == "":
 		did(true, "push")
 	case j.planning:
 		did(true, "push and move the tag")
 	default:
-		if err := j.upload(ctx, artifact, digest); err != nil {
+		if err := j.upload(ctx, artifact); err != nil {
 			return err
 		}
-		did(true, "pushed")
+		if j.moved = j.held != ""; j.moved {
+			did(true, "pushed and moved the tag")
+		} else {
+			did(true, "pushed")
+		}
 	}
 	for _, tag := range c.ExtraTags {
 		held, err := j.Publisher.Registry.Digest(ctx, c.Repository, tag)
 		if err != nil {
 			return err
 		}
-		if held == digest {
+		if held != "" && held == j.digest {
 			continue
 		}
 		if !j.planning {
@@ -317,7 +318,7 @@ func (j *job) push(ctx context.Context, artifact image.Artifact, digest string, 
 	return nil
 }
 
-func (j *job) upload(ctx context.Context, artifact image.Artifact, digest string) error {
+func (j *job) upload(ctx context.Context, artifact image.Artifact) error {
 	c := j.connector
 	if err := j.Publisher.Registry.Push(ctx, c.Repository, artifact, j.log); err != nil {
 		return err
@@ -328,14 +329,14 @@ func (j *job) upload(ctx context.Context, artifact image.Artifact, digest string
 		if err != nil {
 			return err
 		}
-		if held != "" && held != digest {
-			return j.tagExists(held, digest)
+		if held != "" && held != j.digest {
+			return j.tagExists(held, j.digest)
 		}
 	}
 	if err := j.Publisher.Registry.Tag(ctx, c.Repository, c.Tag, artifact); err != nil {
 		return err
 	}
-	j.log.Info("%s now is %s", c.Reference(), digest)
+	j.log.Info("%s now is %s", c.Reference(), j.digest)
 	return nil
 }
 
@@ -343,6 +344,9 @@ func (j *job) upload(ctx context.Context, artifact image.Artifact, digest string
 func (j *job) register(ctx context.Context, t target) error {
 	end := j.log.Group("Register in " + workspaceName(t.workspace))
 	defer end()
+	if t.action == Unchanged && j.moved && t.change.Tag == reread {
+		t.action = Updated
+	}
 	t.row.Action = t.action
 	if j.planning {
 		t.row.Actions = append(t.row.Actions, planned[t.action])
@@ -373,6 +377,9 @@ func (j *job) register(ctx context.Context, t target) error {
 	j.log.Info("%s %s: %s", words, definition.ID, j.connector.Reference())
 	return j.verifySpec(ctx, t)
 }
+
+// reread is the one tag whose spec Airbyte reads again on every update.
+const reread = "dev"
 
 var planned = map[Action]string{Created: "create definition", Updated: "update definition", Unchanged: "definition unchanged"}
 

@@ -264,6 +264,60 @@ func TestOneWorkspaceThatCantBePlannedStopsNoOther(t *testing.T) {
 	}
 }
 
+func TestUnknownWorkspaceStopsNoOther(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.WorkspaceIDs = []string{workspaceA, workspaceB}
+	w.airbyte.fail["workspace "+workspaceA] = errors.New("there is no such workspace")
+	r := w.Publish(context.Background(), []connector.Connector{source("x", "1.0.0")})
+	if len(r.Rows) != 2 || r.Rows[0].Err == nil || r.Rows[0].WorkspaceID != workspaceA || r.Rows[1].Err != nil || r.Rows[1].Action != publish.Created {
+		t.Errorf("%+v", r.Rows)
+	}
+}
+
+// A row tells its own failure and the registry's, never another workspace's.
+func TestRowsKeepTheirErrorsApart(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.WorkspaceIDs = []string{workspaceA, workspaceB}
+	w.airbyte.fail["list "+workspaceA] = errors.New("A is broken")
+	w.registry.fail["digest"] = errors.New("no registry")
+	r := w.Publish(context.Background(), []connector.Connector{source("x", "1.0.0")})
+	if r.Rows[0].Err.Error() != "A is broken" || r.Rows[1].Err.Error() != "no registry" {
+		t.Errorf("%v, %v", r.Rows[0].Err, r.Rows[1].Err)
+	}
+}
+
+// A tag that was moved under a definition stays an error until the definition has the new spec, however often it is run.
+func TestMovedTagWithAnOldSpecStaysAnError(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.IfTagExists = publish.Overwrite
+	mustPublish(t, w, source("x", "1.0.0"))
+	w.builder.images["x"] = testImage(t, "two")
+	w.airbyte.specs["new-0"] = json.RawMessage(`{"type":"object","properties":{"old":{"type":"string"}}}`)
+	for run := range 2 {
+		r := w.Publish(context.Background(), []connector.Connector{source("x", "1.0.0")})
+		if fault.CodeOf(r.Err()) != fault.StoredSpecDiffers || r.Rows[0].Pushed != (run == 0) {
+			t.Errorf("run %d: %+v", run, r.Rows[0])
+		}
+	}
+}
+
+// Airbyte reads the spec again for the tag "dev" alone, and only when it is told to.
+func TestMovedDevIsUpdated(t *testing.T) {
+	t.Parallel()
+	for tag, want := range map[string]publish.Action{"dev": publish.Updated, "1.0.0": publish.Unchanged} {
+		w := newWorld(t)
+		w.IfTagExists = publish.Overwrite
+		mustPublish(t, w, source("x", tag))
+		w.builder.images["x"] = testImage(t, "two")
+		if row := mustPublish(t, w, source("x", tag)).Rows[0]; row.Action != want {
+			t.Errorf("%s: %s, want %s", tag, row.Action, want)
+		}
+	}
+}
+
 // A plan reads only, and says what would be done.
 func TestPlanWritesNothing(t *testing.T) {
 	t.Parallel()

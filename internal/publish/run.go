@@ -67,12 +67,7 @@ func (p *Publisher) Lint(ctx context.Context, connectors []connector.Connector) 
 }
 
 func (p *Publisher) run(ctx context.Context, connectors []connector.Connector, planning bool) Result {
-	workspaces := sync.OnceValues(func() ([]connector.Workspace, error) {
-		if !p.Register {
-			return nil, nil
-		}
-		return p.Workspaces.Workspaces(ctx, p.WorkspaceIDs)
-	})
+	workspaces := p.workspaces(ctx)
 	return p.each(connectors, func(c connector.Connector, log connector.Log) []Row {
 		job := &job{Publisher: p, connector: c, log: log, planning: planning}
 		rows, err := job.run(ctx, workspaces)
@@ -84,6 +79,42 @@ func (p *Publisher) run(ctx context.Context, connectors []connector.Connector, p
 			rows[i].Err = interrupted(ctx, c, rows[i].Err)
 		}
 		return rows
+	})
+}
+
+// found is a workspace, or why it can't be used.
+type found struct {
+	connector.Workspace
+	err error
+}
+
+// workspaces returns a function that looks the workspaces up once for all connectors. Those that were named are looked
+// up one by one, so that a wrong id stops no other.
+func (p *Publisher) workspaces(ctx context.Context) func() []found {
+	look := func(ids []string) []found {
+		all, err := p.Workspaces.Workspaces(ctx, ids)
+		if err != nil {
+			ws := connector.Workspace{}
+			if len(ids) == 1 {
+				ws.ID = ids[0]
+			}
+			return []found{{ws, err}}
+		}
+		var looked []found
+		for _, ws := range all {
+			looked = append(looked, found{Workspace: ws})
+		}
+		return looked
+	}
+	return sync.OnceValue(func() []found {
+		if len(p.WorkspaceIDs) == 0 {
+			return look(nil)
+		}
+		var all []found
+		for _, id := range p.WorkspaceIDs {
+			all = append(all, look([]string{id})...)
+		}
+		return all
 	})
 }
 

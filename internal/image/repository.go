@@ -39,18 +39,25 @@ func ParseRepository(s string) (Repository, error) {
 	if last := s[strings.LastIndex(s, "/")+1:]; strings.Contains(last, ":") && strings.Contains(s, "/") {
 		return bad("it holds a tag", "Give the repository alone and the tag by the input \"tag\".")
 	}
-	if lower := strings.ToLower(s); lower != s {
-		return bad("it holds upper-case letters, which no registry takes", fmt.Sprintf("Write %q.", lower))
-	}
 	host, path, found := strings.Cut(s, "/")
-	if !found || !isRegistryHost(host) {
+	if lower := strings.ToLower(s); lower != s {
+		remedy := "Use lower-case letters."
+		if _, err := ParseRepository(lower); err == nil {
+			remedy = fmt.Sprintf("Write %q.", lower)
+		}
+		return bad("it holds upper-case letters, which no registry takes", remedy)
+	}
+	switch legal := pathPattern.MatchString(s); {
+	case !found && strings.Contains(s, "."):
+		return bad("it is a registry without a repository", fmt.Sprintf("Put the repository behind it, such as %s/acme/source-erp.", s))
+	case (!found || !isRegistryHost(host)) && legal:
 		return bad("it names no registry, and Airbyte would take the registry of its own configuration",
 			fmt.Sprintf("Put the registry in front, such as docker.io/%s.", s))
+	case !found:
+		return bad("it is not a repository", "Write it as REGISTRY/PATH/NAME, such as ghcr.io/acme/source-erp; the tag is an input of its own.")
 	}
-	if _, err := name.NewRepository(s, name.StrictValidation); err != nil && !dockerHub(host) {
-		return bad("it is not a legal repository name", "Use lower-case letters, digits and single separators . _ - between them, in parts divided by slashes.")
-	}
-	if !pathPattern.MatchString(path) {
+	_, err := name.NewRepository(s, name.StrictValidation)
+	if !isRegistryHost(host) || err != nil && !dockerHub(host) || !pathPattern.MatchString(path) {
 		return bad("it is not a legal repository name", "Use lower-case letters, digits and single separators . _ - between them, in parts divided by slashes.")
 	}
 	return Repository(s), nil

@@ -223,3 +223,14 @@ func TestBadInput(t *testing.T) {
 		t.Errorf("%d cases", len(tests))
 	}
 }
+
+// What the inputs alone say is checked also where no connector's folder can be read.
+func TestInputsAreCheckedWithoutAConnector(t *testing.T) {
+	t.Parallel()
+	_, err := world{args: []string{"nowhere"}, env: env("connector-type", "sink", "image", "Bad/Image", "tag", "***", "source", "zz", "jobs", "x")}.load(t)
+	for _, want := range []string{`"connectors"`, `"connector-type"`, `"image"`, `"tag"`, `"source"`, `"jobs"`, "verb"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("nothing about %s: %v", want, err)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -54,8 +55,26 @@ func (r *reader) connectors(immutable bool) []connector.Connector {
 			found = append(found, c)
 		}
 	}
+	if !slices.ContainsFunc(folders, func(f folder) bool { return !f.broken }) {
+		r.withoutConnectors(immutable)
+	}
 	r.distinct(found)
 	return found
+}
+
+// withoutConnectors checks, where no connector can be read, at least what the inputs alone say.
+func (r *reader) withoutConnectors(immutable bool) {
+	var none folder
+	if r.given("connector-type") {
+		r.enum("connector-type")
+	}
+	if r.given("image") && !strings.Contains(r.values["image"].text, placeholder) {
+		r.repository(none)
+	}
+	if r.given("tag") {
+		r.tag(none, gitTag{}, immutable)
+	}
+	r.source(none, "")
 }
 
 // checkShared refuses an input that can be true of one connector only when there are several.

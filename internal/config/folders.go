@@ -97,6 +97,8 @@ func (r *reader) expand(path string, alone bool) []string {
 	switch {
 	case err != nil && strings.ContainsAny(path, "*?["):
 		return r.glob(path)
+	case err != nil && path == filepath.Base(path) && r.values["connectors"].from == fromArguments:
+		return missing("can't be used: "+why(err), need+" A verb stands first (airbyte-publish --help lists them), and the value of a true-or-false flag behind an equals sign.")
 	case err != nil:
 		return missing("can't be used: "+why(err), need)
 	case !info.IsDir():

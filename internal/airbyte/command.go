@@ -103,7 +103,7 @@ func (c *Client) awaitCommand(ctx context.Context, run call, id string) error {
 		}
 		if c.options.Now().Add(wait).After(deadline) {
 			return &fault.Error{Code: fault.ServerSpecFailed, Op: run.op, Object: run.object,
-				Cause: fmt.Sprintf("it did not end within %s", c.options.Timeout), Remedy: specChecklist}
+				Cause: fmt.Sprintf("it did not end within %s", c.options.Timeout), Remedy: "Give it more time by airbyte-timeout; else: " + specChecklist}
 		}
 		if err := c.options.Sleep(ctx, wait); err != nil {
 			return err

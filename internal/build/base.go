@@ -74,12 +74,14 @@ func (b *bases) get(ctx context.Context, ref string, look func(context.Context, 
 	}
 }
 
-// lookUpBase opens a base image and finds its linux/amd64. Its error is a *fault.Error: the registry's, else one with
-// the code BaseImage.
+// lookUpBase opens a base image and finds its linux/amd64. Its error is a *fault.Error: the registry's, or with the
+// code BaseImage where there is no such image or not the right one.
 func (b *Builder) lookUpBase(ctx context.Context, ref string) (base, error) {
 	bad := func(err error) (base, error) {
-		if _, ok := errors.AsType[*fault.Error](err); ok {
+		if e, ok := errors.AsType[*fault.Error](err); ok && e.Code != fault.SourceImage {
 			return base{}, err
+		} else if ok {
+			err = errors.New(e.Cause)
 		}
 		return base{}, &fault.Error{Code: fault.BaseImage, Op: "read the base image", Object: ref, Err: err,
 			Cause:  fault.Bounded(err.Error()),

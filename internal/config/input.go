@@ -191,7 +191,7 @@ func Outputs() []Output {
 		{"tag", "Tag of the image."},
 		{"pushed", "Whether something was pushed: true or false."},
 		{"definition-id", "Id of the definition in Airbyte."},
-		{"action", "What became of the definition: created, updated, unchanged, rolled-back or none."},
+		{"action", "What became of the definition: created, updated, unchanged or none."},
 		{"previous-tag", "Tag that the definition had before, if there was one."},
 		{"workspace-id", "Workspace that the definition belongs to."},
 		{"results", "One line of JSON: an array with a row for each connector and workspace. The other outputs describe the first connector."},

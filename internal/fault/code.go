@@ -98,6 +98,7 @@ const (
 	AirbyteRefused       Code = "AP518"
 	AirbyteFailed        Code = "AP519"
 	ProtocolNotSupported Code = "AP520"
+	DocumentationKept    Code = "AP521"
 
 	Internal      Code = "AP901"
 	Interrupted   Code = "AP902"
@@ -152,7 +153,7 @@ var Titles = map[Code]string{
 	SecretNotMarkedSecret: "a secret-like property is not marked as secret",
 
 	RegistryUnreachable: "the registry can't be reached",
-	RegistryTLS:         "the registry's certificate is not trusted",
+	RegistryTLS:         "no trusted TLS connection to the registry",
 	NoCredentials:       "no credentials for the registry",
 	CredentialsRefused:  "the registry refused the credentials",
 	PushDenied:          "no right to push",
@@ -184,7 +185,7 @@ var Titles = map[Code]string{
 	ScannerFailed:     "the bill of materials could not be made",
 
 	AirbyteUnreachable:   "Airbyte can't be reached",
-	AirbyteTLS:           "Airbyte's certificate is not trusted",
+	AirbyteTLS:           "no trusted TLS connection to Airbyte",
 	AirbyteSignIn:        "Airbyte refused the credentials",
 	AirbyteForbidden:     "Airbyte denies the right",
 	NotAirbyte:           "the URL does not answer like Airbyte",
@@ -203,6 +204,7 @@ var Titles = map[Code]string{
 	AirbyteRefused:       "Airbyte refused the request",
 	AirbyteFailed:        "Airbyte failed",
 	ProtocolNotSupported: "Airbyte does not support the connector's protocol version",
+	DocumentationKept:    "Airbyte keeps a definition's documentation URL",
 
 	Internal:      "internal error",
 	Interrupted:   "interrupted",

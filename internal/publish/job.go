@@ -151,8 +151,8 @@ func (j *job) decide(ctx context.Context, t *target) error {
 	if current != nil {
 		t.row.DefinitionID, t.row.PreviousTag = current.ID, current.Tag
 		if c.DocumentationURL != "" && current.DocumentationURL != "" && current.DocumentationURL != c.DocumentationURL {
-			j.note(t.row, connector.Finding{Code: fault.RepositoryImmutable, Severity: connector.Notice,
-				Message: fmt.Sprintf("definition %s keeps its documentation URL %s: Airbyte can't change it.", current.ID, fault.Bounded(current.DocumentationURL))})
+			j.note(t.row, connector.Finding{Code: fault.DocumentationKept, Severity: connector.Notice,
+				Message: fmt.Sprintf("definition %s keeps its documentation URL %s.", current.ID, fault.Bounded(current.DocumentationURL))})
 		}
 	}
 	return nil

@@ -12,10 +12,9 @@ type Action string
 
 // The actions. In a plan they say what would be done.
 const (
-	Created    Action = "created"
-	Updated    Action = "updated"
-	Unchanged  Action = "unchanged"
-	RolledBack Action = "rolled-back"
+	Created   Action = "created"
+	Updated   Action = "updated"
+	Unchanged Action = "unchanged"
 	// None means that Airbyte was not to be touched, or that the run failed before it was.
 	None Action = "none"
 )
@@ -46,8 +45,9 @@ type Row struct {
 // Result is what a run did, or with Planned what it would do.
 type Result struct {
 	// Rows are in the order of the connectors and, within a connector, of its workspaces.
-	Rows    []Row
-	Planned bool
+	Rows []Row
+	// Planned tells that the rows say what would be done; Linted that the images were only held against the contract.
+	Planned, Linted bool
 }
 
 // Err joins the errors of the rows, each error once: a failure that several rows share, such as a refused sign-in, is

@@ -54,7 +54,7 @@ func (p *Publisher) Publish(ctx context.Context, connectors []connector.Connecto
 // Lint holds each connector's image against the contract, without a layer being read, anything being run, or Airbyte
 // and the image's own registry being asked.
 func (p *Publisher) Lint(ctx context.Context, connectors []connector.Connector) Result {
-	return p.each(connectors, func(c connector.Connector, log connector.Log) []Row {
+	r := p.each(connectors, func(c connector.Connector, log connector.Log) []Row {
 		row := newRow(c)
 		_, err := p.Builder.Build(ctx, c, log, connector.Checks{Plan: func(_ context.Context, found connector.Image) error {
 			row.Digest = found.Digest
@@ -64,6 +64,8 @@ func (p *Publisher) Lint(ctx context.Context, connectors []connector.Connector) 
 		row.Err = interrupted(ctx, c, err)
 		return []Row{row}
 	})
+	r.Linted = true
+	return r
 }
 
 func (p *Publisher) run(ctx context.Context, connectors []connector.Connector, planning bool) Result {

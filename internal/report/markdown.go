@@ -81,7 +81,7 @@ func (r row) tagMarkdown() string {
 	switch {
 	case r.PreviousTag == "" || r.PreviousTag == r.Tag:
 		return dash(code(r.Tag))
-	case r.Action == publish.None || r.Action == publish.RolledBack:
+	case r.Action == publish.None:
 		return code(r.PreviousTag)
 	default:
 		return code(r.PreviousTag) + " → " + code(r.Tag)

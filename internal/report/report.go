@@ -15,8 +15,8 @@ import (
 
 // Report is a run's result, ready to be told.
 type Report struct {
-	planned bool
-	rows    []row
+	planned, linted bool
+	rows            []row
 	// failures are all that went wrong, each once; others are those of them that belong to no row.
 	failures, others []failure
 }
@@ -58,7 +58,7 @@ type failure struct {
 // well as others, such as wrong inputs that let no row come to be. All text goes through redact, which takes secrets
 // out, before it is escaped for Markdown or JSON, where a secret would not be recognised any more.
 func New(result publish.Result, err error, redact func(string) string) Report {
-	p := Report{planned: result.Planned, rows: []row{}, failures: []failure{}}
+	p := Report{planned: result.Planned, linted: result.Linted, rows: []row{}, failures: []failure{}}
 	inRows := map[*fault.Error]bool{}
 	shown := map[*fault.Error]bool{}
 	for _, r := range result.Rows {
@@ -136,18 +136,16 @@ func (p Report) OK() bool { return len(p.failures) == 0 }
 // verdict is a row's outcome in a word or two: its action, "failed", or for a plan what would come.
 func (p Report) verdict(r row) string {
 	switch {
-	case len(r.failures) > 0 && r.Action == publish.RolledBack:
-		return "rolled back"
 	case len(r.failures) > 0:
 		return "failed"
+	case p.linted:
+		return "fit for Airbyte"
 	case r.Action == publish.None:
 		return "not registered"
 	case p.planned && r.Action == publish.Unchanged:
 		return "would stay unchanged"
 	case p.planned:
 		return "would be " + string(r.Action)
-	case r.Action == publish.RolledBack:
-		return "rolled back"
 	}
 	return string(r.Action)
 }

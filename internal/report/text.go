@@ -3,6 +3,8 @@ package report
 import (
 	"fmt"
 	"strings"
+
+	"github.com/airbyte-publish/airbyte-publish/internal/publish"
 )
 
 const (
@@ -60,10 +62,17 @@ func (r row) registration() string {
 	if w := r.workspace(); w != "" {
 		s += " in " + w
 	}
-	if r.PreviousTag != "" && r.PreviousTag != r.Tag {
+	switch {
+	case r.PreviousTag == "" || r.PreviousTag == r.Tag:
+	case r.Action == publish.Updated:
 		s += ", was " + r.PreviousTag
+	default:
+		s += ", at " + r.PreviousTag
 	}
-	return strings.TrimSpace(s)
+	if len(r.Actions) > 0 {
+		s += ": " + strings.Join(r.Actions, ", ")
+	}
+	return strings.TrimLeft(strings.TrimSpace(s), ":, ")
 }
 
 // workspace is the workspace as a person knows it.

@@ -48,6 +48,8 @@ type Options struct {
 	Jobs int
 	// Credentials are those for a registry's host, for pulling base images and for pushing; the zero value is anonymous.
 	Credentials func(ctx context.Context, host string) (authn.AuthConfig, error)
+	// Hosts are the registries that connectors are published to.
+	Hosts []string
 	// PlainHTTP tells whether plain http was asked for at a registry's host. Nil means nowhere.
 	PlainHTTP func(host string) bool
 }
@@ -72,7 +74,7 @@ func New(o Options) *Builder {
 	if o.PlainHTTP == nil {
 		o.PlainHTTP = func(string) bool { return false }
 	}
-	return &Builder{options: o, pool: newEngines(max(1, o.Jobs), dialing{options: o}.choose)}
+	return &Builder{options: o, pool: newEngines(max(1, o.Jobs), (&dialing{options: o}).choose)}
 }
 
 // engines are where Dockerfiles are built. They are looked for when the first build is.

@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/cli/cli/connhelper"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/moby/moby/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -34,29 +35,48 @@ type dockerEndpoint struct {
 // findDocker finds the engine that the docker command would use: DOCKER_HOST, else the context of DOCKER_CONTEXT or of
 // the docker configuration, else the system's default socket.
 func findDocker(getenv func(string) string) (dockerEndpoint, error) {
-	config := getenv("DOCKER_CONFIG")
-	if config == "" {
-		config = filepath.Join(getenv("HOME"), ".docker")
-	}
 	if host := getenv("DOCKER_HOST"); host != "" {
 		e := dockerEndpoint{host: host, certificates: getenv("DOCKER_CERT_PATH"), skipVerify: getenv("DOCKER_TLS_VERIFY") == ""}
 		if e.certificates == "" && !e.skipVerify {
-			e.certificates = config
+			e.certificates = dockerConfig(getenv)
 		}
 		return e, nil
 	}
-	current := getenv("DOCKER_CONTEXT")
-	if current == "" {
-		var file struct{ CurrentContext string }
-		if err := readJSON(filepath.Join(config, "config.json"), &file); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return dockerEndpoint{}, err
-		}
-		current = file.CurrentContext
+	name, err := dockerContextName(getenv)
+	if err != nil {
+		return dockerEndpoint{}, err
 	}
-	if current == "" || current == "default" {
+	if name == "" {
 		return dockerEndpoint{host: client.DefaultDockerHost}, nil
 	}
-	return dockerOfContext(config, current)
+	return dockerOfContext(dockerConfig(getenv), name)
+}
+
+// dockerConfig is the folder of the docker configuration.
+func dockerConfig(getenv func(string) string) string {
+	if dir := getenv("DOCKER_CONFIG"); dir != "" {
+		return dir
+	}
+	return filepath.Join(getenv("HOME"), ".docker")
+}
+
+// dockerContextName is the current docker context, or empty when that is the default one.
+func dockerContextName(getenv func(string) string) (string, error) {
+	if getenv("DOCKER_HOST") != "" {
+		return "", nil
+	}
+	name := getenv("DOCKER_CONTEXT")
+	if name == "" {
+		var file struct{ CurrentContext string }
+		if err := readJSON(filepath.Join(dockerConfig(getenv), "config.json"), &file); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+		name = file.CurrentContext
+	}
+	if name == "default" {
+		return "", nil
+	}
+	return name, nil
 }
 
 // dockerOfContext reads a docker context. Its folders are named by the SHA-256 of the context's name.
@@ -97,9 +117,6 @@ func readJSON(file string, into any) error {
 
 // connect makes a client of the engine, without contacting it.
 func (e dockerEndpoint) connect(getenv func(string) string, userAgent string) (*client.Client, error) {
-	if strings.HasPrefix(e.host, "ssh://") {
-		return nil, errors.New("an engine behind ssh can't be used")
-	}
 	options := []client.Opt{client.WithAPIVersion(getenv("DOCKER_API_VERSION"))}
 	if userAgent != "" {
 		options = append(options, client.WithUserAgent(userAgent))
@@ -111,6 +128,12 @@ func (e dockerEndpoint) connect(getenv func(string) string, userAgent string) (*
 		}
 		options = append(options, client.WithHTTPClient(&http.Client{
 			Transport: &http.Transport{TLSClientConfig: config}, CheckRedirect: client.CheckRedirect}))
+	}
+	// An ssh:// address is one where the ssh command runs docker, whose input and output are the connection.
+	if helper, err := connhelper.GetConnectionHelper(e.host); err != nil {
+		return nil, err
+	} else if helper != nil {
+		return client.New(append(options, client.WithHost(helper.Host), client.WithDialContext(helper.Dialer))...)
 	}
 	return client.New(append(options, client.WithHost(e.host))...)
 }

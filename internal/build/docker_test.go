@@ -151,7 +151,7 @@ func TestDockerDaemonRefused(t *testing.T) {
 		{"no name", "Not A Name", nil, fault.SourceImage, "parse"},
 		{"no engine", "acme/hello:1", []string{"DOCKER_HOST", "tcp://" + gone.Listener.Addr().String()}, fault.EngineUnreachable, "docker save"},
 		{"no socket", "acme/hello:1", []string{"DOCKER_HOST", "unix:///nowhere/docker.sock"}, fault.EngineUnreachable, "/nowhere/docker.sock"},
-		{"behind ssh", "acme/hello:1", []string{"DOCKER_HOST", "ssh://host"}, fault.EngineUnreachable, "ssh"},
+		{"behind ssh", "acme/hello:1", []string{"DOCKER_HOST", "ssh://me:secret@host"}, fault.EngineUnreachable, "plain-text password is not supported"},
 		{"no address", "acme/hello:1", []string{"DOCKER_HOST", "nonsense"}, fault.EngineUnreachable, "nonsense"},
 		{"a context that is not there", "acme/hello:1", []string{"DOCKER_CONTEXT", "ci", "DOCKER_CONFIG", t.TempDir()}, fault.EngineUnreachable, `"ci"`},
 		{"a context without an engine", "acme/hello:1", []string{"DOCKER_CONFIG", dockerContext(t, "x", "", true)}, fault.EngineUnreachable, "names no engine"},

@@ -40,6 +40,8 @@ type engine struct {
 	// it there is only the exporter "moby", into the engine's store.
 	containerdStore bool
 	caps            capabilities
+	// exited says how the engine's process ended, if it has; nil where it is not ours.
+	exited func() error
 	// closers are what the engine holds, in the order in which it is let go.
 	closers []io.Closer
 }
@@ -60,10 +62,15 @@ func (e *engine) dead(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, aliveTimeout)
 	defer cancel()
 	_, err := e.client.ListWorkers(limited)
-	if ctx.Err() != nil {
+	if err == nil || ctx.Err() != nil {
 		return nil
 	}
-	return err
+	if e.exited != nil {
+		if exit := e.exited(); exit != nil {
+			return exit
+		}
+	}
+	return plainCause(err)
 }
 
 // lost tells that a build ended because the connection did. An engine that was restarted answers again, but knows

@@ -19,33 +19,37 @@ var compiled = []string{"bufio", "crypto/sha256", "encoding/csv", "encoding/json
 // golang makes the image with Go: one layer for Go itself, one for its compiled packages.
 func golang(t testing.TB, base v1.Image) v1.Image {
 	t.Helper()
-	dir := cached(t, "base-golang-"+runtime.Version(), func(dir, packages string) error {
+	return cachedImage(t, "image-golang-"+runtime.Version(), func(scratch string) (v1.Image, error) {
 		root, err := exec.Command("go", "env", "GOROOT").Output()
 		if err != nil {
-			return err
+			return nil, err
 		}
-		err = writeLayer(filepath.Join(dir, "go.tar.gz"), func(l *layer) error {
+		goItself, err := compressedLayer(filepath.Join(scratch, "go.tar.gz"), func(l *layer) error {
 			return l.tree(strings.TrimSpace(string(root)), "usr/local/go", partOfGo)
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		env := []string{"GOCACHE=" + packages, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=", "GOWORK=off"}
-		if err := run(dir, env, "go", append([]string{"build", "-trimpath"}, compiled...)...); err != nil {
-			return err
+		cache := filepath.Join(scratch, "cache")
+		env := []string{"GOCACHE=" + cache, "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOAMD64=v1", "GOFLAGS=", "GOWORK=off"}
+		if err := run(scratch, env, "go", append([]string{"build", "-trimpath"}, compiled...)...); err != nil {
+			return nil, err
 		}
-		return writeLayer(filepath.Join(dir, "packages.tar.gz"), func(l *layer) error {
+		packages, err := compressedLayer(filepath.Join(scratch, "packages.tar.gz"), func(l *layer) error {
 			l.dir("go-cache", 0o755, 0)
-			return l.tree(packages, "go-cache", func(string, fs.DirEntry) bool { return true })
+			return l.tree(cache, "go-cache", func(string, fs.DirEntry) bool { return true })
 		})
+		if err != nil {
+			return nil, err
+		}
+		return image(base, v1.Config{
+			Env: []string{
+				"PATH=/usr/local/go/bin:/usr/local/bin:/usr/bin:/bin", "GOTOOLCHAIN=local", "GOPROXY=off", "GOCACHE=/go-cache",
+				"CGO_ENABLED=0",
+			},
+			Cmd: []string{"sh"},
+		}, goItself, packages)
 	})
-	config := v1.Config{
-		Env: []string{
-			"PATH=/usr/local/go/bin:/usr/local/bin:/usr/bin:/bin", "GOTOOLCHAIN=local", "GOPROXY=off", "GOCACHE=/go-cache", "CGO_ENABLED=0",
-		},
-		Cmd: []string{"sh"},
-	}
-	return image(t, base, config, layerOf(t, filepath.Join(dir, "go.tar.gz")), layerOf(t, filepath.Join(dir, "packages.tar.gz")))
 }
 
 // partOfGo tells what of a GOROOT it takes to build a program without cgo.

@@ -21,23 +21,25 @@ import (
 // root nor a whole Debian.
 func python(t testing.TB, base v1.Image) v1.Image {
 	t.Helper()
-	dir := cached(t, "base-python-"+debian(t), func(dir, packages string) error {
-		if err := downloadPython(packages); err != nil {
-			return err
+	return cachedImage(t, "image-python-"+debian(t), func(scratch string) (v1.Image, error) {
+		if err := downloadPython(scratch); err != nil {
+			return nil, err
 		}
-		root := filepath.Join(packages, "root")
-		if err := unpackDebian(packages, root); err != nil {
-			return err
+		root := filepath.Join(scratch, "root")
+		if err := unpackDebian(scratch, root); err != nil {
+			return nil, err
 		}
-		return writeLayer(filepath.Join(dir, "python.tar.gz"), func(l *layer) error {
+		made, err := compressedLayer(filepath.Join(scratch, "python.tar.gz"), func(l *layer) error {
 			return l.tree(root, "", func(path string, _ fs.DirEntry) bool {
 				// In the base, /bin is no link to /usr/bin as it is here.
 				return path != "bin" && path != "sbin" && path != "usr/share/doc" && path != "usr/share/man"
 			})
 		})
+		if err != nil {
+			return nil, err
+		}
+		return image(base, v1.Config{Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"}, Cmd: []string{"python3"}}, made)
 	})
-	config := v1.Config{Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"}, Cmd: []string{"python3"}}
-	return image(t, base, config, layerOf(t, filepath.Join(dir, "python.tar.gz")))
 }
 
 // debian is which release the packages are of.

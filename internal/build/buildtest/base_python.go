@@ -38,7 +38,8 @@ func python(t testing.TB, base v1.Image) v1.Image {
 		if err != nil {
 			return nil, err
 		}
-		return image(base, v1.Config{Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"}, Cmd: []string{"python3"}}, made)
+		config := v1.Config{Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8"}, Cmd: []string{"python3"}}
+		return image(base, config, made)
 	})
 }
 
@@ -60,7 +61,8 @@ func debian(t testing.TB) string {
 }
 
 // notForPython are packages that python3 depends on for its installation, which does not take place here.
-var notForPython = regexp.MustCompile(`^(dpkg|tar|perl.*|libperl.*|libgdbm.*|install-info|mailcap|mime-support|readline-common)$`)
+var notForPython = regexp.MustCompile(
+	`^(dpkg|tar|perl.*|libperl.*|libgdbm.*|install-info|mailcap|mime-support|readline-common)$`)
 
 // downloadPython downloads python3 and what it depends on. Where apt has no lists of packages yet, it gets them.
 func downloadPython(dir string) error {
@@ -69,8 +71,9 @@ func downloadPython(dir string) error {
 			"--no-breaks", "--no-replaces", "--no-enhances", "python3").Output()
 		var found []string
 		for line := range strings.Lines(string(out)) {
-			// The names of the dependencies themselves are indented, those of virtual packages in angle brackets.
-			if name := strings.TrimRight(line, "\n"); !strings.HasPrefix(name, " ") && !strings.HasPrefix(name, "<") && !notForPython.MatchString(name) {
+			// What a package depends on is indented, and again a line of its own. Virtual packages are in angle brackets.
+			name := strings.TrimRight(line, "\n")
+			if !strings.HasPrefix(name, " ") && !strings.HasPrefix(name, "<") && !notForPython.MatchString(name) {
 				found = append(found, name)
 			}
 		}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -68,6 +69,9 @@ var images struct {
 // Image returns a base image. It is made once in a test binary.
 func (b Base) Image(t testing.TB) v1.Image {
 	t.Helper()
+	if runtime.GOARCH != "amd64" {
+		unavailable(t, "the base images are made of this machine's programs, which are not for linux/amd64")
+	}
 	images.Lock()
 	defer images.Unlock()
 	if images.made == nil {

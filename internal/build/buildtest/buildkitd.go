@@ -32,7 +32,7 @@ type BuildkitdOptions struct {
 
 // Daemon is a buildkitd that runs.
 type Daemon struct {
-	// Address is that of the unix socket, as BUILDKIT_HOST has it. Everyone may open it.
+	// Address is that of the unix socket, as BUILDKIT_HOST has it. Root and the OrdinaryUser may open it.
 	Address string
 	// TCPAddress is the address with TLS, and TLSDir the folder with ca.pem, cert.pem and key.pem that a client needs for it.
 	// Both are empty without BuildkitdOptions.TLS.
@@ -83,8 +83,9 @@ func startBuildkitd(t testing.TB, o BuildkitdOptions) *Daemon {
 	h := newHome(t)
 	d := &Daemon{Address: "unix://" + h.path("socket", "buildkitd.sock"), Dir: h.dir}
 	config := fmt.Sprintf("%s\n[worker.oci]\ndefaultCgroupParent = %q\n", o.Config, filepath.Base(h.dir))
-	args := []string{filepath.Join(bin, "buildkitd"), "--config", h.write(t, "buildkitd.toml", config), "--root", h.path("data"),
-		"--addr", d.Address, "--oci-worker=true", "--containerd-worker=false"}
+	config = h.write(t, "buildkitd.toml", config)
+	args := []string{filepath.Join(bin, "buildkitd"), "--config", config, "--root", h.path("data"), "--addr", d.Address,
+		"--oci-worker=true", "--containerd-worker=false"}
 	if o.TLS {
 		args = append(args, d.listenTLS(t)...)
 	}
@@ -92,7 +93,8 @@ func startBuildkitd(t testing.TB, o BuildkitdOptions) *Daemon {
 	owner := os.Getuid()
 	if o.Rootless {
 		owner = userID
-		kit := []string{filepath.Join(bin, "rootlesskit"), "--state-dir", h.path("run", "rootlesskit"), "--net=host", "--copy-up=/etc"}
+		kit := []string{filepath.Join(bin, "rootlesskit"), "--state-dir", h.path("run", "rootlesskit"), "--net=host",
+			"--copy-up=/etc"}
 		c.prelude, c.args, c.env = h.asUser(t)
 		c.args = slices.Concat(c.args, kit, args, []string{"--rootless", "--oci-worker-no-process-sandbox"})
 	}
@@ -104,9 +106,7 @@ func startBuildkitd(t testing.TB, o BuildkitdOptions) *Daemon {
 	if o.TLS {
 		d.TCPAddress = "tcp://" + listening.FindStringSubmatch(d.Log())[1]
 	}
-	if err := os.Chmod(h.path("socket", "buildkitd.sock"), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	h.share(t, "socket/buildkitd.sock")
 	return d
 }
 
@@ -150,5 +150,6 @@ func (d *Daemon) listenTLS(t testing.TB) []string {
 		}
 	}
 	file := func(name string) string { return filepath.Join(d.TLSDir, name) }
-	return []string{"--addr", "tcp://127.0.0.1:0", "--tlscacert", file("ca.pem"), "--tlscert", file("server.pem"), "--tlskey", file("server-key.pem")}
+	return []string{"--addr", "tcp://127.0.0.1:0",
+		"--tlscacert", file("ca.pem"), "--tlscert", file("server.pem"), "--tlskey", file("server-key.pem")}
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -41,7 +40,7 @@ func (o DockerOptions) String() string {
 // which its BuildKit runs no RUN instruction, and leave none behind. The loopback addresses that it sees are those of the
 // machine all the same, for registries; its containers reach no network at all.
 type DockerEngine struct {
-	// Host is its address, as DOCKER_HOST has it. Everyone may open it.
+	// Host is its address, as DOCKER_HOST has it. Root and the OrdinaryUser may open it.
 	Host string
 	// Dir is the folder with everything that it has. Its data are in the folder "data".
 	Dir string
@@ -124,9 +123,7 @@ func startDocker(t testing.TB, o DockerOptions) *DockerEngine {
 		unavailable(t, "let %s reach registries: %v", program, err)
 	}
 	d.process.await(t, d.ping)
-	if err := os.Chmod(h.path("docker.sock"), 0o666); err != nil {
-		t.Fatal(err)
-	}
+	h.share(t, "docker.sock")
 	return d
 }
 

@@ -110,7 +110,9 @@ func throughDocker(t *testing.T, d *buildtest.DockerEngine, o buildtest.DockerOp
 }
 
 // solve builds a folder with a Dockerfile. The output of its commands goes to log.
-func (e engine) solve(ctx context.Context, dir string, args map[string]string, log io.Writer, exports ...client.ExportEntry) error {
+func (e engine) solve(
+	ctx context.Context, dir string, args map[string]string, log io.Writer, exports ...client.ExportEntry,
+) error {
 	mount, err := fsutil.NewFS(dir)
 	if err != nil {
 		return err

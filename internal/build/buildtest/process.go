@@ -30,8 +30,9 @@ type home struct {
 	janitor *exec.Cmd
 }
 
-// The janitor outlives the test binary, so that a killed one leaves nothing. It waits for the end of its standard input. The
-// engine's processes are ended by then or about to be: until the last is gone, a folder or a control group can be busy.
+// The janitor outlives the test binary, so that a killed one leaves nothing. It waits for the end of its standard input.
+// The engine's processes are ended by then or about to be: until the last is gone, a folder or a control group can be
+// busy.
 const janitor = `read -r _ || :
 n=0
 while [ $n -lt 100 ]; do
@@ -100,6 +101,17 @@ func (h *home) mkdir(t testing.TB, name string, owner int) {
 	}
 }
 
+// share lets the ordinary user open a socket, and no other one.
+func (h *home) share(t testing.TB, socket string) {
+	t.Helper()
+	if err := os.Chown(h.path(socket), -1, userID); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(h.path(socket), 0o660); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // process is an engine that runs.
 type process struct {
 	home *home
@@ -128,7 +140,8 @@ func (h *home) start(t testing.TB, c command) *process {
 	defer log.Close()
 	// Engines and runc keep state in /run, which nothing but the end of the machine would delete.
 	script := "set -e\nmount --make-rprivate /\nmount -t proc proc /proc\nmount -t tmpfs tmpfs /run\n" + c.prelude + "\nexec \"$@\"\n"
-	p := &process{home: h, cmd: exec.Command("/bin/sh", append([]string{"-c", script, "sh"}, c.args...)...), done: make(chan struct{})}
+	p := &process{home: h, done: make(chan struct{})}
+	p.cmd = exec.Command("/bin/sh", append([]string{"-c", script, "sh"}, c.args...)...)
 	p.cmd.Dir = h.dir
 	p.cmd.Env = c.env
 	p.cmd.Stdout, p.cmd.Stderr = log, log

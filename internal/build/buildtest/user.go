@@ -35,7 +35,8 @@ func (h *home) asUser(t testing.TB) (prelude string, args, env []string) {
 		t.Fatal(err)
 	}
 	files := map[string]string{
-		"passwd": fmt.Sprintf("%s\n%s:x:%d:%d::%s:/bin/sh\n", strings.TrimSpace(string(passwd)), userName, userID, userID, h.path("home")),
+		"passwd": fmt.Sprintf("%s\n%s:x:%d:%d::%s:/bin/sh\n",
+			strings.TrimSpace(string(passwd)), userName, userID, userID, h.path("home")),
 		"group":  fmt.Sprintf("%s\n%s:x:%d:\n", strings.TrimSpace(string(group)), userName, userID),
 		"subuid": fmt.Sprintf("%s:%d:65536\n", userName, firstID),
 		"subgid": fmt.Sprintf("%s:%d:65536\n", userName, firstID),

@@ -55,9 +55,10 @@ func Main(ctx context.Context, p Process) int {
 		return int(code)
 	}
 	if err != nil {
-		for _, e := range fault.List(err) {
-			fmt.Fprintln(p.Stderr, "error:", e.Error())
-		}
+		h := detect(p, false)
+		annotate(h.Section(""), err, nil)
+		// The log is all that there is to write, and what it could not write can't be told.
+		_ = h.Close()
 		if strings.HasPrefix(string(fault.CodeOf(err)), "AP1") {
 			return exitInputs
 		}
@@ -83,7 +84,7 @@ func newRoot(p Process) *cobra.Command {
 		Short: "Take a Docker-based custom Airbyte connector from source to live in one step",
 		Long: "airbyte-publish signs in to the container registry, checks the connector's image and pushes it under an immutable tag,\n" +
 			"creates or updates the connector's definition in Airbyte, and verifies what Airbyte then holds.\n\n" +
-			"Without a verb it publishes. Every flag is also an environment variable: --airbyte-url is AIRBYTE_PUBLISH_AIRBYTE_URL.\n" +
+			"Without a verb it publishes. Every input is a flag and an environment variable: --airbyte-url is AIRBYTE_PUBLISH_AIRBYTE_URL.\n" +
 			"Secrets have no flag: they come from the environment or from a file named by --<input>-file.",
 		SilenceErrors: true, SilenceUsage: true,
 		// Arguments of the root are connectors, so that publish is the default verb.
@@ -92,7 +93,12 @@ func newRoot(p Process) *cobra.Command {
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		return &fault.Error{Code: fault.UnknownInput, Op: "read the command line", Cause: fault.Bounded(err.Error()),
+		cause := fault.Bounded(err.Error())
+		if strings.HasPrefix(cause, "unknown shorthand flag") {
+			// What follows the letter may be a secret.
+			cause = "there is no such flag of one letter"
+		}
+		return &fault.Error{Code: fault.UnknownInput, Op: "read the command line", Cause: cause,
 			Remedy: "airbyte-publish --help lists the flags; a secret has none and comes from the environment or a file.", Err: err}
 	})
 	publish := publishCommand(p)

@@ -21,6 +21,8 @@ func addInputs(cmd *cobra.Command) {
 			cmd.Flags().Lookup(i.Name).NoOptDefVal = "true"
 		case i.Kind == config.List || i.Kind == config.Lines:
 			cmd.Flags().Var(&text{kind: "list", list: true}, i.Name, i.Help)
+		case i.Kind == config.Enum:
+			cmd.Flags().Var(&text{kind: strings.Join(i.Values, "|")}, i.Name, i.Help)
 		default:
 			cmd.Flags().Var(&text{kind: string(i.Kind)}, i.Name, i.Help)
 		}
@@ -52,7 +54,7 @@ func given(flags *pflag.FlagSet) map[string]string {
 	set := map[string]string{}
 	flags.Visit(func(f *pflag.Flag) {
 		if t, ok := f.Value.(*text); ok {
-			set[f.Name] = strings.TrimSpace(t.value)
+			set[f.Name] = t.value
 		}
 	})
 	return set

@@ -145,6 +145,31 @@ func TestBrokenImagesGoNowhere(t *testing.T) {
 	}
 }
 
+// A create that is under way when the run is interrupted can't be called off: its answer is waited for a while, and
+// where it does not come, the run says that a definition will appear.
+func TestInterruptedCreate(t *testing.T) {
+	t.Parallel()
+	for name, delay := range map[string]time.Duration{"answered in time": 300 * time.Millisecond, "not answered": time.Minute} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx, interrupt := context.WithCancel(t.Context())
+			env, _, _ := openSandbox(t, sandbox.AirbyteOptions{Version: "1.8.0", SpecDelay: delay, OnRequest: func(r *http.Request, _ []byte) {
+				if strings.HasSuffix(r.URL.Path, "/create_custom") {
+					interrupt()
+				}
+			}}, sandbox.RegistryOptions{})
+			o := env.with("AIRBYTE_PUBLISH_SOURCE", "oci:"+layoutOf(t, "source-hello")).runContext(ctx, "publish", "--output", "json", hello)
+			row := o.result(t).Rows[0]
+			if o.code != 130 || row.Code != "AP902" || (row.DefinitionID != "") != (delay < time.Minute) {
+				t.Errorf("exit code %d\n%s", o.code, o)
+			}
+			if delay == time.Minute && !strings.Contains(row.Error, "Airbyte goes on with that") {
+				t.Errorf("nothing is said of the definition that will appear: %s", row.Error)
+			}
+		})
+	}
+}
+
 // An interrupted run ends soon, with its own exit code, and the next one finishes the job.
 func TestInterruptedRun(t *testing.T) {
 	t.Parallel()

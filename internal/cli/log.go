@@ -35,11 +35,24 @@ func level(s connector.Severity) host.Level {
 
 func title(code fault.Code) string { return string(code) + " " + fault.Titles[code] }
 
-// annotate shows the errors of a run where people look first.
-func annotate(section host.Section, err error) {
+// detect finds out which CI host the process runs on. With json, standard output is for the machine that reads it.
+func detect(p Process, json bool) host.Host {
+	o := host.Options{Getenv: p.Getenv, Stdout: p.Stdout, Stderr: p.Stderr, Dir: p.Dir,
+		StdoutIsTerminal: p.StdoutIsTerminal, StderrIsTerminal: p.StderrIsTerminal}
+	if json {
+		o.Log = p.Stderr
+	}
+	return host.Detect(o)
+}
+
+// annotate shows the errors of a run where people look first, each with its label if it has one.
+func annotate(section host.Section, err error, labels map[*fault.Error]string) {
 	for _, e := range fault.List(err) {
 		// The title has the code already.
 		message := strings.TrimPrefix(e.Error(), string(e.Code)+": ")
+		if label := labels[e]; label != "" {
+			message = label + ": " + message
+		}
 		section.Annotate(host.Annotation{Level: host.LevelError, Title: title(e.Code), Message: message + "\n" + e.Code.Page()})
 	}
 }

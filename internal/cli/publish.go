@@ -65,13 +65,7 @@ type run struct {
 }
 
 func (r *run) do(ctx context.Context, lookup config.Lookup) (err error) {
-	options := host.Options{Getenv: r.Getenv, Stdout: r.Stdout, Stderr: r.Stderr, Dir: r.Dir,
-		StdoutIsTerminal: r.StdoutIsTerminal, StderrIsTerminal: r.StderrIsTerminal}
-	if r.json {
-		// Standard output is for the machine that reads the JSON.
-		options.Log = r.Stderr
-	}
-	r.host = host.Detect(options)
+	r.host = detect(r.Process, r.json)
 	defer func() { err = cmp.Or(err, r.host.Close()) }()
 	section := r.host.Section("")
 	cfg, err := config.Load(lookup)
@@ -86,9 +80,9 @@ func (r *run) do(ctx context.Context, lookup config.Lookup) (err error) {
 		err = errors.Join(result.Err(), err)
 		code = exitCode(ctx, err)
 	}
-	annotate(section, err)
+	annotate(section, err, labels(result))
 	if err := r.tell(report.New(result, err, r.host.Redact)); err != nil {
-		annotate(section, err)
+		annotate(section, err, nil)
 		code = max(code, exitFailed)
 	}
 	if code != exitDone {
@@ -104,7 +98,10 @@ func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section
 		TLS: cfg.Registry.TLS, PlainHTTP: cfg.Registry.PlainHTTP, Getenv: r.Getenv, UserAgent: userAgent(),
 		Log: func(line string) { section.Info("%s", line) },
 	})
-	builder := build.New(build.Options{Open: images.Open, Getenv: r.Getenv, UserAgent: userAgent()})
+	builder := build.New(build.Options{
+		Open: images.Open, Getenv: r.Getenv, UserAgent: userAgent(), Builder: cfg.Build.Builder, BuildkitHosts: cfg.Build.BuildkitHosts,
+		Jobs: cfg.Jobs, Credentials: images.Credentials, Hosts: hosts(cfg.Connectors), PlainHTTP: images.PlainHTTP,
+	})
 	defer func() { err = cmp.Or(err, builder.Close()) }()
 	several := len(cfg.Connectors) > 1
 	p := publish.Publisher{
@@ -140,6 +137,26 @@ func hosts(connectors []connector.Connector) []string {
 		all = append(all, c.Repository.Registry())
 	}
 	return all
+}
+
+// labels names, where there are several connectors, those that each failure is about.
+func labels(result publish.Result) map[*fault.Error]string {
+	of := map[*fault.Error]string{}
+	connectors := map[string]bool{}
+	for _, row := range result.Rows {
+		connectors[row.Connector] = true
+		for _, f := range fault.List(row.Err) {
+			if of[f] == "" {
+				of[f] = row.Connector
+			} else if of[f] != row.Connector {
+				of[f] = "several connectors"
+			}
+		}
+	}
+	if len(connectors) < 2 {
+		return nil
+	}
+	return of
 }
 
 // tell hands the result to whoever waits for it: standard output, and the CI host's outputs and summary.

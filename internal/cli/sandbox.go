@@ -78,6 +78,9 @@ func runIn(ctx context.Context, p Process, env, command []string) error {
 	// A command that does not end when it is asked to is ended.
 	child.WaitDelay = 10 * time.Second
 	err := child.Run()
+	if ctx.Err() != nil {
+		return exit(exitInterrupted)
+	}
 	if e, ok := errors.AsType[*exec.ExitError](err); ok {
 		return exit(max(e.ExitCode(), exitFailed))
 	}

@@ -56,7 +56,7 @@ func (r *reader) registry() Registry {
 		PlainHTTP: r.bool("registry-plain-http"),
 	}
 	if strings.Contains(access.Username, ":") {
-		r.reject(fault.InvalidInput, "registry-username", r.values["registry-username"].String()+" holds a colon, which ends a user name in HTTP basic authentication",
+		r.reject(fault.InvalidInput, "registry-username", "it holds a colon, which ends a user name in HTTP basic authentication",
 			"Give the user name alone, and the rest by registry-password.")
 	}
 	return access
@@ -76,6 +76,10 @@ func (r *reader) airbyte(required bool) Airbyte {
 		Headers:      r.headers("airbyte-headers"),
 		TLS:          r.tls("airbyte-ca-certificate", "", ""),
 		Timeout:      r.duration("airbyte-timeout", time.Second, 24*time.Hour, "Give a duration from 1s to 24h."),
+	}
+	if strings.Contains(access.Username, ":") {
+		r.reject(fault.InvalidInput, "airbyte-username", "it holds a colon, which ends a user name in HTTP basic authentication",
+			"Give the user name alone, and the rest by airbyte-password.")
 	}
 	if access.Headers.Get("Authorization") != "" && access.signsIn() {
 		r.reject(fault.ConflictingInputs, "airbyte-headers", "it sets Authorization, and so does the way to sign in that is given as well",

@@ -85,7 +85,7 @@ func TestBadInput(t *testing.T) {
 		{"resources with unknown key", world{env: env("resource-requirements", "default: {cpus: '1'}")}, fault.InvalidInput, []string{`input "resource-requirements"`, "cpus", "cpu_limit"}},
 
 		// Files.
-		{"secret's file missing", world{env: env("airbyte-access-token-file", "nowhere.txt")}, fault.UnreadableFile, []string{`input "airbyte-access-token-file"`, "nowhere.txt", "no such file"}},
+		{"secret's file missing", world{env: env("airbyte-access-token-file", "the file that it names")}, fault.UnreadableFile, []string{`input "airbyte-access-token-file"`, "the file that it names", "no such file"}},
 		{"secret's file empty", world{env: env("airbyte-access-token-file", "empty"), files: map[string]string{"metadata.yaml": erp, "empty": "\n"}}, fault.UnreadableFile, []string{"it is empty"}},
 		{"secret's file a folder", world{env: env("airbyte-access-token-file", ".")}, fault.UnreadableFile, []string{"is a directory"}},
 		{"secret's file large", world{env: env("airbyte-access-token-file", "large"), files: map[string]string{"metadata.yaml": erp, "large": strings.Repeat("x", 1<<20+1)}}, fault.UnreadableFile, []string{"more than 1048576 bytes"}},
@@ -185,6 +185,12 @@ func TestBadInput(t *testing.T) {
 		{"git tag of none of many", world{files: two(), args: both, env: map[string]string{"CI_COMMIT_TAG": "source-x/v1.2.3"}}, fault.NoTag, []string{`"source-erp"`, `"destination-crm"`}},
 
 		// Several connectors.
+		{"one repository, two tags", world{files: map[string]string{"a/metadata.yaml": erp, "b/metadata.yaml": strings.ReplaceAll(strings.ReplaceAll(erp, "1.2.3", "2.0.0"), "ERP", "Other")}, args: []string{"*"}}, fault.SameImageTwice, []string{"one definition in Airbyte"}},
+		{"one name, two repositories", world{files: map[string]string{"a/metadata.yaml": erp, "b/metadata.yaml": strings.ReplaceAll(erp, "source-erp", "source-other")}, args: []string{"*"}}, fault.ConflictingInputs, []string{`have the name "ERP"`}},
+		{"one password, two registries", world{files: map[string]string{"a/metadata.yaml": erp, "b/metadata.yaml": strings.ReplaceAll(strings.ReplaceAll(erp, "ghcr.io", "evil.example"), "ERP", "Other")}, args: []string{"*"},
+			env: env("registry-username", "u", "registry-password", "p")}, fault.ConflictingInputs, []string{`input "registry-username"`, "evil.example, ghcr.io"}},
+		{"workspaces of none", world{env: env("workspace-ids", ",")}, fault.InvalidInput, []string{`input "workspace-ids"`, "names none"}},
+		{"Airbyte user with a colon", world{env: env("airbyte-username", "a:b", "airbyte-password", "p")}, fault.InvalidInput, []string{`input "airbyte-username": it holds a colon`}},
 		{"one image for two", world{files: two(), args: both, env: env("image", "ghcr.io/acme/x")}, fault.ConflictingInputs, []string{`input "image"`, "2 connectors", "{connector}"}},
 		{"one source for two", world{files: two(), args: both, env: env("source", "oci:x")}, fault.ConflictingInputs, []string{`input "source"`, "{connector}"}},
 		{"one name for two", world{files: two(), args: both, env: env("name", "x")}, fault.ConflictingInputs, []string{`input "name"`, "2 connectors"}},
@@ -192,7 +198,7 @@ func TestBadInput(t *testing.T) {
 		{"one documentation for two", world{files: two(), args: both, env: env("documentation-url", "https://x")}, fault.ConflictingInputs, []string{`input "documentation-url"`}},
 		{"same image twice", world{files: map[string]string{"a/metadata.yaml": erp, "b/metadata.yaml": strings.ReplaceAll(erp, "ghcr.io/acme", "GHCR.io/acme")}, args: []string{"*"}, env: env("image", "ghcr.io/acme/{connector}")},
 			fault.SameImageTwice, []string{"a and b", "ghcr.io/acme/source-erp:1.2.3"}},
-		{"same extra tag twice", world{files: map[string]string{"a/metadata.yaml": erp, "b/metadata.yaml": strings.ReplaceAll(erp, "1.2.3", "2.0.0")}, args: []string{"*"}, env: env("extra-tags", "latest")},
+		{"same extra tag twice", world{files: map[string]string{"a/metadata.yaml": erp, "b/metadata.yaml": strings.ReplaceAll(erp, "1.2.3", "2.0.0")}, args: []string{"*"}, env: env("extra-tags", "latest", "register", "false")},
 			fault.SameImageTwice, []string{"source-erp:latest"}},
 		{"no folder for a placeholder", world{files: map[string]string{"x": ""}, env: env("source", "oci:x", "image", "ghcr.io/acme/{connector}", "tag", "1", "connector-type", "source")}, fault.MissingInput, []string{`input "image"`, "no connector's folder"}},
 	}

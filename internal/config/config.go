@@ -101,7 +101,7 @@ func Load(l Lookup) (*Config, error) {
 		Registry:     r.registry(),
 	}
 	c.Airbyte = r.airbyte(c.Register && l.Verb != Lint)
-	c.Connectors = r.connectors(c.Register && c.IfTagExists != Overwrite)
+	c.Connectors = r.connectors(c.Register, c.Register && c.IfTagExists != Overwrite)
 	r.warnPlainRegistry(c)
 	c.Warnings = r.warnings
 	c.secrets = slices.Sorted(maps.Keys(r.secrets))

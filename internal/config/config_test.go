@@ -27,7 +27,7 @@ func TestDefaults(t *testing.T) {
 	}
 	got := c.Connectors[0]
 	want := connector.Connector{Dir: got.Dir, Label: ".", Type: connector.Source, Name: "ERP", DocumentationURL: "https://example.com/erp",
-		Repository: "ghcr.io/acme/source-erp", Tag: "1.2.3", Metadata: got.Metadata, Recipe: connector.Recipe{Platforms: []string{"linux/amd64"}}}
+		Repository: "ghcr.io/acme/source-erp", Tag: "1.2.3", NameGiven: true, Metadata: got.Metadata, Recipe: connector.Recipe{Platforms: []string{"linux/amd64"}}}
 	if diff := cmp.Diff(want, got); diff != "" || got.Metadata == nil || got.Metadata.File != "metadata.yaml" || len(c.Connectors) != 1 {
 		t.Errorf("connectors (-want +got):\n%s", diff)
 	}

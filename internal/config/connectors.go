@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -22,7 +23,7 @@ const placeholder = "{connector}"
 const maxLength = 256
 
 // connectors decides everything about each connector. With immutable, a tag that moves by convention is refused.
-func (r *reader) connectors(immutable bool) []connector.Connector {
+func (r *reader) connectors(register, immutable bool) []connector.Connector {
 	folders := r.folders()
 	r.checkShared(folders)
 	resources := r.resources()
@@ -37,12 +38,12 @@ func (r *reader) connectors(immutable bool) []connector.Connector {
 		repository, ok := r.repository(f)
 		c := connector.Connector{Dir: f.dir, Label: f.label, Metadata: f.metadata, Repository: repository, DefinitionID: definition,
 			Type:                 r.connectorType(f, repository),
-			Name:                 r.name(f, repository),
 			DocumentationURL:     r.documentationURL(f),
 			Source:               r.source(f, repository),
 			Recipe:               recipe,
 			ResourceRequirements: f.fields().ResourceRequirements,
 		}
+		c.Name, c.NameGiven = r.name(f, repository)
 		if resources != nil {
 			c.ResourceRequirements = resources
 		}
@@ -58,8 +59,29 @@ func (r *reader) connectors(immutable bool) []connector.Connector {
 	if !slices.ContainsFunc(folders, func(f folder) bool { return !f.broken }) {
 		r.withoutConnectors(immutable)
 	}
-	r.distinct(found)
+	r.distinct(found, register)
+	r.oneRegistry(found)
 	return found
+}
+
+// oneRegistry refuses credentials that would go to several registries: a metadata.yaml that names another host must not
+// get at the password of this one.
+func (r *reader) oneRegistry(connectors []connector.Connector) {
+	hosts := map[string]bool{}
+	for _, c := range connectors {
+		repository, _, _ := strings.Cut(image.Normalise(string(c.Repository)), "/")
+		hosts[repository] = true
+	}
+	if len(hosts) < 2 {
+		return
+	}
+	for _, input := range []string{"registry-username", "registry-token", "registry-client-certificate"} {
+		if r.given(input) {
+			r.reject(fault.ConflictingInputs, input, "the connectors are published to several registries ("+
+				strings.Join(slices.Sorted(maps.Keys(hosts)), ", ")+"), and it belongs to one of them",
+				"Sign in to each by docker login instead, or publish to one registry at a time.")
+		}
+	}
 }
 
 // withoutConnectors checks, where no connector can be read, at least what the inputs alone say.
@@ -174,9 +196,9 @@ func (r *reader) connectorType(f folder, repository image.Repository) connector.
 	return ""
 }
 
-func (r *reader) name(f folder, repository image.Repository) string {
+func (r *reader) name(f folder, repository image.Repository) (name string, given bool) {
 	c := r.choose(f, "name", "name", f.fields().Name)
-	if c.text == "" {
+	if given = c.text != ""; !given {
 		c.text = repository.Base()
 	}
 	if n := utf8.RuneCountInString(c.text); n > maxLength {
@@ -185,7 +207,7 @@ func (r *reader) name(f folder, repository image.Repository) string {
 	if strings.ContainsFunc(c.text, unicode.IsControl) && !r.given("name") {
 		r.refuse(fault.InvalidInput, c, "it holds a line break or another control character", "Write it in one line.")
 	}
-	return c.text
+	return c.text, given
 }
 
 // documentationURL may be empty. Airbyte parses it as a URI, and its error for one that is none is a bare 422.
@@ -255,9 +277,23 @@ func (r *reader) definitionID() string {
 }
 
 // distinct refuses connectors that would write the same tag of the same repository.
-func (r *reader) distinct(connectors []connector.Connector) {
+func (r *reader) distinct(connectors []connector.Connector, register bool) {
 	owner := map[string]string{}
+	repositories, names := map[string]string{}, map[string]string{}
+	const remedy = "Give each connector its own: by metadata.yaml, or publish one connector at a time."
 	for _, c := range connectors {
+		if register {
+			key := string(c.Type) + " " + image.Normalise(string(c.Repository))
+			if other, taken := repositories[key]; taken && other != c.Tag {
+				r.reject(fault.SameImageTwice, "image", fmt.Sprintf("%s and another connector have the repository %s, and so one definition in Airbyte", c.Label, c.Repository), remedy)
+			}
+			repositories[key] = c.Tag
+			key = string(c.Type) + " " + c.Name
+			if other, taken := names[key]; taken && other != string(c.Repository) {
+				r.reject(fault.ConflictingInputs, "name", fmt.Sprintf("%s and another connector have the name %q", c.Label, fault.Bounded(c.Name)), remedy)
+			}
+			names[key] = string(c.Repository)
+		}
 		for _, tag := range append([]string{c.Tag}, c.ExtraTags...) {
 			reference := image.Normalise(string(c.Repository)) + ":" + tag
 			if other, taken := owner[reference]; taken {

@@ -253,8 +253,13 @@ func (r *reader) file(input, given string) ([]byte, bool) {
 		err = errors.New("it is empty")
 	}
 	if err != nil {
+		shown := fmt.Sprintf("%q ", fault.Bounded(given))
+		if strings.HasSuffix(input, fileSuffix) {
+			// A person may have put the secret itself there.
+			shown = "that it names "
+		}
 		r.fail(&fault.Error{Code: fault.UnreadableFile, Op: "read", Object: fmt.Sprintf("input %q", input),
-			Cause:  fmt.Sprintf("the file %q can't be used: %s", fault.Bounded(given), why(err)),
+			Cause:  fmt.Sprintf("the file %scan't be used: %s", shown, why(err)),
 			Remedy: "Give the path of a readable file, relative to the working directory.", Err: err})
 		return nil, false
 	}

@@ -96,7 +96,11 @@ var uuidPattern = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a
 // uuids is the value of an input that lists UUIDs, in lower case and each once.
 func (r *reader) uuids(input string) []string {
 	var ids []string
-	for _, item := range r.list(input) {
+	items := r.list(input)
+	if r.given(input) && len(items) == 0 {
+		r.reject(fault.InvalidInput, input, r.values[input].String()+" names none", "Give one or more ids, or leave it unset.")
+	}
+	for _, item := range items {
 		id := strings.ToLower(item)
 		switch {
 		case !uuidPattern.MatchString(id):

@@ -26,7 +26,10 @@ type Connector struct {
 	Dir, Label string
 	Type       Type
 	// Name is the definition's name as people see it in Airbyte, at most 256 characters.
-	Name             string
+	Name string
+	// NameGiven tells that a person chose the name; else it was made from the image's, and a definition that has another
+	// keeps it.
+	NameGiven        bool
 	DocumentationURL string
 	Repository       image.Repository
 	Tag              string

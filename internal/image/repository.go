@@ -80,13 +80,14 @@ func (r Repository) Registry() string {
 func (r Repository) Base() string { return string(r)[strings.LastIndex(string(r), "/")+1:] }
 
 // Normalise gives the one form under which two spellings of a repository compare equal: lower case, with Docker
-// Hub's host and its "library" written out, and without a trailing slash.
+// Hub's host and its "library" written out, and without a trailing slash and the port that https has anyway.
 func Normalise(repository string) string {
 	s := strings.ToLower(strings.TrimSuffix(strings.TrimSpace(repository), "/"))
 	host, path, found := strings.Cut(s, "/")
 	if !found || !isRegistryHost(host) {
 		host, path = "docker.io", s
 	}
+	host = strings.TrimSuffix(host, ":443")
 	if host == "index.docker.io" || host == "registry-1.docker.io" {
 		host = "docker.io"
 	}

@@ -46,14 +46,11 @@ func (j *job) run(ctx context.Context, workspaces func() []found) ([]Row, error)
 		return rows, err
 	}
 	artifact, err := j.build(ctx, targets)
-	if err == nil {
-		j.digest, err = artifact.Digest()
-	}
-	for i := range rows {
-		rows[i].Digest = j.digest
-	}
 	if err != nil {
 		return rows, err
+	}
+	if j.digest, err = artifact.Digest(); err != nil {
+		return rows, fmt.Errorf("digest of %s: %w", j.connector.Reference(), err)
 	}
 	if err := j.push(ctx, artifact, rows); err != nil {
 		return rows, err
@@ -134,6 +131,9 @@ func (j *job) decide(ctx context.Context, t *target) error {
 	}
 	change := connector.Change{WorkspaceID: t.workspace.ID, Type: c.Type, Current: current, Name: c.Name, Repository: string(c.Repository),
 		Tag: c.Tag, DocumentationURL: c.DocumentationURL, ResourceRequirements: c.ResourceRequirements}
+	if current != nil && !c.NameGiven {
+		change.Name = current.Name
+	}
 	if t.change, err = j.Definitions.Check(ctx, change); err != nil {
 		return err
 	}
@@ -147,6 +147,9 @@ func (j *job) decide(ctx context.Context, t *target) error {
 	default:
 		t.action = Updated
 		j.log.Info("workspace %s: definition %s is at %s", workspaceName(t.workspace), current.ID, current.Tag)
+		if current.Name != t.change.Name {
+			j.log.Info("its name %q becomes %q", fault.Bounded(current.Name), t.change.Name)
+		}
 	}
 	if current != nil {
 		t.row.DefinitionID, t.row.PreviousTag = current.ID, current.Tag
@@ -186,7 +189,7 @@ func (j *job) build(ctx context.Context, targets []target) (image.Artifact, erro
 	}
 	var planned connector.Image
 	checks := connector.Checks{Plan: func(_ context.Context, found connector.Image) error {
-		planned, j.digest = found, found.Digest
+		planned = found
 		if err := j.checkTag(found.Digest); err != nil {
 			return err
 		}
@@ -300,6 +303,10 @@ func (j *job) push(ctx context.Context, artifact image.Artifact, rows []Row) err
 			did(true, "pushed")
 		}
 	}
+	// Not before: a digest that the repository does not hold is no output.
+	for i := range rows {
+		rows[i].Digest = j.digest
+	}
 	for _, tag := range c.ExtraTags {
 		held, err := j.Publisher.Registry.Digest(ctx, c.Repository, tag)
 		if err != nil {
@@ -362,7 +369,7 @@ func (j *job) register(ctx context.Context, t target) error {
 		t.change.Spec = j.spec.Raw
 	}
 	definition, err := j.Definitions.Apply(ctx, t.change, j.log)
-	if definition.ID != "" {
+	if definition.ID != "" && definition.Tag == t.change.Tag {
 		// Also a definition that was created beside another one is there now.
 		t.row.DefinitionID, t.row.Action = definition.ID, t.action
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
@@ -264,6 +266,91 @@ func TestOneWorkspaceThatCantBePlannedStopsNoOther(t *testing.T) {
 	}
 }
 
+// A name that nobody gave renames nothing; one that somebody gave does, and so do other resources.
+func TestWhatMakesAnUpdate(t *testing.T) {
+	t.Parallel()
+	resources := json.RawMessage(`{"default":{"cpu_limit":"1","memory_limit":null},"jobSpecific":[]}`)
+	for name, tc := range map[string]struct {
+		change func(*connector.Connector)
+		want   publish.Action
+	}{
+		"nothing":            {func(*connector.Connector) {}, publish.Unchanged},
+		"name made of image": {func(c *connector.Connector) { c.Name = "other" }, publish.Unchanged},
+		"name given":         {func(c *connector.Connector) { c.Name, c.NameGiven = "other", true }, publish.Updated},
+		"same resources": {func(c *connector.Connector) {
+			c.ResourceRequirements = json.RawMessage(`{"default":{"cpu_limit":"1"}}`)
+		}, publish.Unchanged},
+		"other resources": {func(c *connector.Connector) {
+			c.ResourceRequirements = json.RawMessage(`{"default":{"cpu_limit":"2"}}`)
+		}, publish.Updated},
+		"another documentation": {func(c *connector.Connector) { c.DocumentationURL = "https://other.example" }, publish.Unchanged},
+	} {
+		w := newWorld(t)
+		c := source("x", "1.0.0")
+		mustPublish(t, w, c)
+		w.airbyte.defs[workspaceA][0].ResourceRequirements = resources
+		w.airbyte.defs[workspaceA][0].DocumentationURL = "https://first.example"
+		tc.change(&c)
+		row := mustPublish(t, w, c).Rows[0]
+		if row.Action != tc.want || w.airbyte.defs[workspaceA][0].Name != "X x" && tc.want == publish.Unchanged {
+			t.Errorf("%s: %s, want %s", name, row.Action, tc.want)
+		}
+	}
+}
+
+// The right to push is proven before anything is built wherever something may have to be pushed.
+func TestPushRightIsProvenFirst(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		policy publish.TagPolicy
+		held   bool
+		want   bool
+	}{
+		"no tag yet": {publish.Fail, false, true}, "tag exists": {publish.Fail, true, false}, "tag may move": {publish.Overwrite, true, true},
+	} {
+		w := newWorld(t)
+		w.IfTagExists = tc.policy
+		if tc.held {
+			mustPublish(t, w, source("x", "1.0.0"))
+		}
+		w.registry.fail["check-push"] = errors.New("read only")
+		r := w.Publish(context.Background(), []connector.Connector{source("x", "1.0.0")})
+		if (r.Err() != nil) != tc.want {
+			t.Errorf("%s: %v", name, r.Err())
+		}
+	}
+}
+
+func TestJobsBoundsTheConnectorsAtWork(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var mu sync.Mutex
+	working, most := 0, 0
+	w.NewLog = func(connector.Connector) (connector.Log, func()) {
+		mu.Lock()
+		defer mu.Unlock()
+		working++
+		most = max(most, working)
+		mu.Unlock()
+		time.Sleep(time.Millisecond) // Long enough for one more to come in, if it may.
+		mu.Lock()
+		return silentLog{}, func() {
+			mu.Lock()
+			defer mu.Unlock()
+			working--
+		}
+	}
+	var all []connector.Connector
+	for range 20 {
+		all = append(all, source("missing", "1.0.0"))
+	}
+	w.Jobs = 3
+	w.Publish(context.Background(), all)
+	if most > 3 {
+		t.Errorf("%d at once, want at most 3", most)
+	}
+}
+
 func TestUnknownWorkspaceStopsNoOther(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -275,7 +362,7 @@ func TestUnknownWorkspaceStopsNoOther(t *testing.T) {
 	}
 }
 
-// A row tells its own failure and the registry's, never another workspace's.
+// A row tells its own failure and the connector's, never another workspace's.
 func TestRowsKeepTheirErrorsApart(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -283,7 +370,7 @@ func TestRowsKeepTheirErrorsApart(t *testing.T) {
 	w.airbyte.fail["list "+workspaceA] = errors.New("A is broken")
 	w.registry.fail["digest"] = errors.New("no registry")
 	r := w.Publish(context.Background(), []connector.Connector{source("x", "1.0.0")})
-	if r.Rows[0].Err.Error() != "A is broken" || r.Rows[1].Err.Error() != "no registry" {
+	if r.Rows[0].Err.Error() != "A is broken\nno registry" || r.Rows[1].Err.Error() != "no registry" {
 		t.Errorf("%v, %v", r.Rows[0].Err, r.Rows[1].Err)
 	}
 }

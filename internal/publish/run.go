@@ -75,10 +75,7 @@ func (p *Publisher) run(ctx context.Context, connectors []connector.Connector, p
 		rows, err := job.run(ctx, workspaces)
 		for i := range rows {
 			rows[i].Findings = append(job.findings[:len(job.findings):len(job.findings)], rows[i].Findings...)
-			if rows[i].Err == nil {
-				rows[i].Err = err
-			}
-			rows[i].Err = interrupted(ctx, c, rows[i].Err)
+			rows[i].Err = interrupted(ctx, c, errors.Join(rows[i].Err, err))
 		}
 		return rows
 	})

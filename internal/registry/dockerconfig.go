@@ -200,7 +200,7 @@ func (h *helper) get(ctx context.Context) (authn.AuthConfig, error) {
 // helperTime is how long a helper may take: some ask a cloud.
 const helperTime = time.Minute
 
-// runHelper runs a helper. message is what it printed when it failed; its output when it succeeds is a secret.
+// runHelper runs a helper. message is what may be shown of a failure; the output of a success is a secret.
 func runHelper(ctx context.Context, program, server string) (stdout, message string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, helperTime)
 	defer cancel()
@@ -209,10 +209,22 @@ func runHelper(ctx context.Context, program, server string) (stdout, message str
 	var out, errs bounded
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	cmd.WaitDelay = time.Second
-	if err := cmd.Run(); err != nil {
-		return "", strings.TrimSpace(string(out.kept) + " " + string(errs.kept)), err
+	// A helper that leaves a child behind (an agent that keeps a session) has succeeded when it ends with 0 itself.
+	if err := cmd.Run(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
+		return "", failureText(string(out.kept), string(errs.kept)), err
 	}
 	return string(out.kept), "", nil
+}
+
+// failureText is what may be shown of a failed helper: its stderr, and its stdout, where the protocol has the message,
+// unless that looks like an answer, which holds the secret.
+func failureText(stdout, stderr string) string {
+	stdout, stderr = strings.TrimSpace(stdout), strings.TrimSpace(stderr)
+	lower := strings.ToLower(stdout)
+	if json.Valid([]byte(stdout)) || strings.Contains(lower, "secret") || strings.Contains(lower, "username") {
+		stdout = ""
+	}
+	return cmp.Or(strings.TrimSpace(stdout+" "+stderr), "it printed nothing that can be shown")
 }
 
 // bounded keeps the first 64 KiB that are written to it.

@@ -107,12 +107,12 @@ func (b *Builder) assembleOn(ctx context.Context, c connector.Connector, on base
 // labels are what Airbyte's own build tools set (io.airbyte.…) and OCI's names for the same and for the base.
 func labels(c connector.Connector, on base) map[string]string {
 	l := map[string]string{
-		"io.airbyte.name":                      string(c.Repository),
-		"io.airbyte.version":                   c.Tag,
-		"org.opencontainers.image.title":       c.Name,
-		"org.opencontainers.image.version":     c.Tag,
-		"org.opencontainers.image.base.name":   on.name,
-		"org.opencontainers.image.base.digest": on.digest,
+		"io.airbyte.name":                  string(c.Repository),
+		"io.airbyte.version":               c.Tag,
+		"org.opencontainers.image.title":   c.Name,
+		"org.opencontainers.image.version": c.Tag,
+		baseNameLabel:                      on.name,
+		baseDigestLabel:                    on.digest,
 	}
 	if c.DocumentationURL != "" {
 		l["org.opencontainers.image.documentation"] = c.DocumentationURL

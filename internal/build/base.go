@@ -24,33 +24,33 @@ type base struct {
 	image  v1.Image
 }
 
-// bases looks up each base image once per run, also when many connectors ask at the same time, so that a tag which
-// moves meanwhile can't give two of them different bases.
-type bases struct {
+// lookups look each thing up once per run, also when many connectors ask at the same time, so that the tag of a base
+// image which moves meanwhile can't give two of them different bases.
+type lookups[V any] struct {
 	mu    sync.Mutex
-	calls map[string]*baseCall
+	calls map[string]*lookup[V]
 }
 
-type baseCall struct {
-	done chan struct{}
-	base base
-	err  error
+type lookup[V any] struct {
+	done  chan struct{}
+	found V
+	err   error
 }
 
-func (b *bases) get(ctx context.Context, ref string, look func(context.Context, string) (base, error)) (base, error) {
+func (b *lookups[V]) get(ctx context.Context, ref string, look func(context.Context, string) (V, error)) (V, error) {
 	for {
 		b.mu.Lock()
 		call, running := b.calls[ref]
 		if !running {
-			call = &baseCall{done: make(chan struct{})}
+			call = &lookup[V]{done: make(chan struct{})}
 			if b.calls == nil {
-				b.calls = map[string]*baseCall{}
+				b.calls = map[string]*lookup[V]{}
 			}
 			b.calls[ref] = call
 		}
 		b.mu.Unlock()
 		if !running {
-			call.base, call.err = look(ctx, ref)
+			call.found, call.err = look(ctx, ref)
 			if ctx.Err() != nil {
 				// Ended by its own connector's context: the next one that asks looks again.
 				b.mu.Lock()
@@ -58,18 +58,19 @@ func (b *bases) get(ctx context.Context, ref string, look func(context.Context, 
 				b.mu.Unlock()
 			}
 			close(call.done)
-			return call.base, call.err
+			return call.found, call.err
 		}
 		select {
 		case <-ctx.Done():
-			return base{}, ctx.Err()
+			var none V
+			return none, ctx.Err()
 		case <-call.done:
 		}
 		b.mu.Lock()
 		current := b.calls[ref]
 		b.mu.Unlock()
 		if current == call {
-			return call.base, call.err
+			return call.found, call.err
 		}
 	}
 }

@@ -1,7 +1,7 @@
-// Package build goes from a connector's folder to an image that is ready to be pushed: it takes an image that exists
-// already, or assembles one from a manifest-only connector's files and its base image without any build engine, and
-// it runs the image's spec command as Airbyte does. It pushes nothing, and it does not judge what it finds: that is
-// package connector's.
+// Package build goes from a connector's folder to an image: it takes an image that exists already, assembles one from a
+// manifest-only connector's files and its base image without any build engine, or has a BuildKit build one from a
+// Dockerfile, and it runs the image's spec command as Airbyte does. It sets no tag, and it does not judge what it finds:
+// that is package connector's.
 package build
 
 import (
@@ -57,7 +57,8 @@ type Options struct {
 // Builder makes or takes the images of a run's connectors. It may be used by several goroutines at once.
 type Builder struct {
 	options Options
-	bases   bases
+	bases   lookups[base]
+	configs lookups[resolvedBase]
 	pool    *engines
 
 	mu      sync.Mutex
@@ -122,11 +123,31 @@ func (b *Builder) keep(c io.Closer) {
 	b.closers = append(b.closers, c)
 }
 
-// Build makes or takes c's image and has it judged: an image that exists already when c.Source names one, else one
-// assembled from the folder of a manifest-only connector. An error of checks is returned as it is; every other error
-// is a *fault.Error, or the context's when that is done.
+// Build makes or takes c's image and has it judged: an image that exists already when c.Source names one; else one that
+// a build engine builds from the folder's Dockerfile, or from the one that Airbyte's layout for the connector's language
+// stands for, unless the tag holds an image of the same sources; else one assembled from the folder of a manifest-only
+// connector. What an engine has built is in c.Repository already when Build returns, without a tag (but see export.go
+// for old Docker engines). An error of checks is returned as it is; every other error is a *fault.Error, several of
+// them joined, or the context's when that is done.
 func (b *Builder) Build(ctx context.Context, c connector.Connector, log connector.Log, checks connector.Checks) (image.Artifact, error) {
-	artifact, err := b.artifact(ctx, c, log)
+	var artifact image.Artifact
+	var err error
+	switch w := wayOf(c); w {
+	case waySource:
+		artifact, err = b.source(ctx, c.Source)
+	case wayAssemble:
+		artifact, err = b.assemble(ctx, c, log)
+	case wayDockerfile, wayLayout:
+		artifact, err = b.buildDockerfile(ctx, c, w, log, checks)
+		if err != nil && ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return artifact, err
+	default:
+		err = &fault.Error{Code: fault.NoBuilder, Op: "build", Object: c.Label,
+			Cause:  "the folder has neither a manifest.yaml nor a Dockerfile",
+			Remedy: "Name the connector's folder, or an image that exists already by the input \"source\"."}
+	}
 	var facts connector.Image
 	if err == nil {
 		facts, err = connector.Describe(artifact)
@@ -138,41 +159,19 @@ func (b *Builder) Build(ctx context.Context, c connector.Connector, log connecto
 		return image.Artifact{}, err
 	}
 	log.Info("The image is %s, from %s.", facts.Digest, artifact.Origin)
-	if err := checks.Plan(ctx, facts); err != nil {
+	if err := b.judge(ctx, c, artifact, facts, log, checks); err != nil {
 		return image.Artifact{}, err
-	}
-	if checks.Candidate != nil {
-		if err := checks.Candidate(ctx, &candidate{artifact: artifact, facts: facts, spec: b.specOptions()}); err != nil {
-			return image.Artifact{}, err
-		}
 	}
 	return artifact, nil
 }
 
-func (b *Builder) specOptions() SpecOptions {
-	return SpecOptions{TempDir: b.options.TempDir, Timeout: b.options.SpecTimeout}
-}
-
-func (b *Builder) artifact(ctx context.Context, c connector.Connector, log connector.Log) (image.Artifact, error) {
-	if c.Source != "" {
-		return b.source(ctx, c.Source)
+// judge has an image judged that can be read already.
+func (b *Builder) judge(ctx context.Context, c connector.Connector, a image.Artifact, facts connector.Image, log connector.Log, checks connector.Checks) error {
+	if err := checks.Plan(ctx, facts); err != nil || checks.Candidate == nil {
+		return err
 	}
-	manifest, dockerfile := isFile(c.Dir, manifestFile), isFile(c.Dir, "Dockerfile")
-	switch {
-	case manifest && (!dockerfile || manifestOnly(c.Metadata)):
-		return b.assemble(ctx, c, log)
-	case dockerfile:
-		return image.Artifact{}, &fault.Error{Code: fault.NoBuilder, Op: "build", Object: c.Label,
-			Cause: "the folder has a Dockerfile, and this version builds only manifest-only connectors by itself",
-			Remedy: "Build the image first and name it by the input \"source\": oci:DIR (docker buildx build --output " +
-				"type=oci,tar=false,dest=DIR .), oci-archive:FILE (--output type=oci,dest=FILE), docker-daemon:NAME:TAG " +
-				"(docker build -t NAME:TAG .), docker-archive:FILE (docker save -o FILE NAME:TAG), or docker://REF for an " +
-				"image in a registry."}
-	default:
-		return image.Artifact{}, &fault.Error{Code: fault.NoBuilder, Op: "build", Object: c.Label,
-			Cause:  "the folder has neither a manifest.yaml nor a Dockerfile",
-			Remedy: "Name the connector's folder, or an image that exists already by the input \"source\"."}
-	}
+	spec := SpecOptions{TempDir: b.options.TempDir, Timeout: b.options.SpecTimeout}
+	return checks.Candidate(ctx, &candidate{artifact: a, facts: facts, spec: spec, engine: b.specInEngine(c, log)})
 }
 
 func isFile(dir, name string) bool {
@@ -185,6 +184,8 @@ type candidate struct {
 	artifact image.Artifact
 	facts    connector.Image
 	spec     SpecOptions
+	// engine runs the spec where this machine can't.
+	engine specRunner
 }
 
 func (c *candidate) Image() connector.Image { return c.facts }
@@ -196,7 +197,11 @@ func (c *candidate) RunSpec(ctx context.Context) (connector.SpecRun, error) {
 	if err != nil {
 		return connector.SpecRun{}, err
 	}
-	return RunSpec(ctx, img, c.spec)
+	run, err := RunSpec(ctx, img, c.spec)
+	if err != nil {
+		return c.engine.elsewhere(ctx, img, err)
+	}
+	return run, nil
 }
 
 func (c *candidate) runnable() (v1.Image, error) {

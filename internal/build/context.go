@@ -52,14 +52,22 @@ func ContextFindings(dir string) []connector.Finding {
 	}
 	var findings []connector.Finding
 	for _, f := range files {
-		if ok, _ := path.Match("gha-creds-*.json", path.Base(f.path)); ok {
-			findings = append(findings, connector.Finding{Code: fault.CredentialFile, Severity: connector.Error,
-				Message: fmt.Sprintf("%s holds credentials and would be copied into the image.", f.path),
-				Remedy:  "Add gha-creds-*.json to .dockerignore, or move the sign-in step behind the build.",
-				File:    filepath.Join(dir, filepath.FromSlash(f.path))})
+		if finding, found := credentialFinding(dir, f.path); found {
+			findings = append(findings, finding)
 		}
 	}
 	return findings
+}
+
+// credentialFinding is what is wrong with a file of a folder, by its path, when it is a credential file.
+func credentialFinding(dir, file string) (f connector.Finding, found bool) {
+	if found, _ = path.Match("gha-creds-*.json", path.Base(file)); !found {
+		return f, false
+	}
+	return connector.Finding{Code: fault.CredentialFile, Severity: connector.Error,
+		Message: fmt.Sprintf("%s holds credentials and would be copied into the image.", file),
+		Remedy:  "Add gha-creds-*.json to .dockerignore, or move the sign-in step behind the build.",
+		File:    filepath.Join(dir, filepath.FromSlash(file))}, true
 }
 
 // contextFiles lists the files of a folder that go into the image, sorted by path.

@@ -248,10 +248,6 @@ func closeOnExec() error {
 	return nil
 }
 
-// specCommand is what the container's shell is told to do by Airbyte's ContainerCommandFactory, without the
-// redirection of its output into a file.
-const specCommand = `test -n "$AIRBYTE_ENTRYPOINT" || exit 127; eval "$AIRBYTE_ENTRYPOINT spec"`
-
 // defaultPath is what container runtimes set where an image does not.
 const defaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -22,6 +22,10 @@ const (
 	maxStderr = 1 << 20
 )
 
+// specCommand is what the container's shell is told to do by Airbyte's ContainerCommandFactory, without the
+// redirection of its output into a file.
+const specCommand = `test -n "$AIRBYTE_ENTRYPOINT" || exit 127; eval "$AIRBYTE_ENTRYPOINT spec"`
+
 // connectorID is the user and group that Airbyte runs connectors as on Kubernetes.
 const connectorID = 1000
 
@@ -75,4 +79,10 @@ func badImage(err error) error {
 	}
 	return &fault.Error{Code: fault.BadImage, Op: "unpack the image", Cause: fault.Bounded(err.Error()), Err: err,
 		Remedy: "Check that the image is whole, or build it again."}
+}
+
+// noShell tells that an image can't be run by Airbyte at all.
+func noShell() error {
+	return &fault.Error{Code: fault.NoShell, Op: "run spec", Cause: "the image has no /bin/sh, with which Airbyte starts connectors",
+		Remedy: "Use a base image with a shell: neither scratch nor distroless images work."}
 }

@@ -155,13 +155,12 @@ func (s *sandbox) run(ctx context.Context, env []string, timeout time.Duration) 
 	}
 	switch report := outcome.report; {
 	case report.Stage == stageShell && report.Ready:
-		code, cause := fault.SpecFailed, "the image's /bin/sh can't be executed: "+report.Text
-		remedy := "Check that /bin/sh is for the image's own architecture, has its loader and libraries, and may be executed by everyone."
 		if report.NoShell {
-			code, cause = fault.NoShell, "the image has no /bin/sh, with which Airbyte starts connectors"
-			remedy = "Use a base image with a shell: neither scratch nor distroless images work."
+			return connector.SpecRun{}, noShell()
 		}
-		return connector.SpecRun{}, &fault.Error{Code: code, Op: "run spec", Cause: cause, Remedy: remedy}
+		return connector.SpecRun{}, &fault.Error{Code: fault.SpecFailed, Op: "run spec",
+			Cause:  "the image's /bin/sh can't be executed: " + report.Text,
+			Remedy: "Check that /bin/sh is for the image's own architecture, has its loader and libraries, and may be executed by everyone."}
 	case !report.Ready:
 		return connector.SpecRun{}, forbidden(report)
 	}

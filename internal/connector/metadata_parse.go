@@ -38,11 +38,27 @@ func ParseMetadata(file string, content []byte) (*Metadata, error) {
 }
 
 // metadataParser walks the YAML nodes of one file and collects what is wrong. It never expands an alias beyond the
-// fields it reads, so that nested aliases can't blow up.
+// fields it reads, and looks at maxKeys keys at most, so that nested aliases can't blow up.
 type metadataParser struct {
 	file     string
 	code     fault.Code
 	problems []error
+	// keys is how many keys were looked at so far.
+	keys int
+}
+
+// maxKeys is how many keys of mappings are looked at in one file, which is many times what the longest real one needs.
+// A list may name one mapping again and again, and "<<" whole lists of such lists, so that a file of a kilobyte could
+// keep the search busy for minutes.
+const maxKeys = 1 << 18
+
+// spend counts one more key and tells whether it may be looked at. The first that may not be is reported, at line.
+func (p *metadataParser) spend(line int) bool {
+	if p.keys++; p.keys == maxKeys+1 {
+		p.fail(line, "Write the fields out instead of merging them by \"<<\" and aliases.",
+			"its aliases make it far larger than it looks: more than %d keys", maxKeys)
+	}
+	return p.keys <= maxKeys
 }
 
 // maxProblems is how many problems of one file are told; more are no help.
@@ -146,7 +162,7 @@ func (p *metadataParser) lookup(parent field, mapping *yaml.Node, key string) fi
 		f.path = parent.path + "." + key
 	}
 	seen := 0
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
+	for i := 0; i+1 < len(mapping.Content) && p.spend(mapping.Content[i].Line); i += 2 {
 		if k := mapping.Content[i]; k.Kind == yaml.ScalarNode && k.Value == key {
 			if seen++; seen == 2 {
 				p.fail(k.Line, "Keep one of them.", "%s is there twice, first in line %d", f, f.line)
@@ -156,7 +172,7 @@ func (p *metadataParser) lookup(parent field, mapping *yaml.Node, key string) fi
 		}
 	}
 	if seen == 0 {
-		f.node = merged(mapping, key, maxMergeDepth)
+		f.node = p.merged(mapping, key, maxMergeDepth)
 		if f.node != nil {
 			f.line = f.node.Line
 		}
@@ -170,11 +186,11 @@ func (p *metadataParser) lookup(parent field, mapping *yaml.Node, key string) fi
 // maxMergeDepth bounds how deep "<<" is followed, because a mapping may merge itself.
 const maxMergeDepth = 8
 
-func merged(mapping *yaml.Node, key string, depth int) *yaml.Node {
+func (p *metadataParser) merged(mapping *yaml.Node, key string, depth int) *yaml.Node {
 	if depth == 0 {
 		return nil
 	}
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
+	for i := 0; i+1 < len(mapping.Content) && p.spend(mapping.Content[i].Line); i += 2 {
 		if mapping.Content[i].ShortTag() != "!!merge" {
 			continue
 		}
@@ -183,15 +199,18 @@ func merged(mapping *yaml.Node, key string, depth int) *yaml.Node {
 			from = from[0].Content
 		}
 		for _, source := range from {
+			if !p.spend(source.Line) {
+				return nil
+			}
 			if source = resolve(source); source.Kind != yaml.MappingNode {
 				continue
 			}
-			for j := 0; j+1 < len(source.Content); j += 2 {
+			for j := 0; j+1 < len(source.Content) && p.spend(source.Content[j].Line); j += 2 {
 				if source.Content[j].Value == key {
 					return resolve(source.Content[j+1])
 				}
 			}
-			if found := merged(source, key, depth-1); found != nil {
+			if found := p.merged(source, key, depth-1); found != nil {
 				return found
 			}
 		}

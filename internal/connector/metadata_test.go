@@ -1,10 +1,12 @@
 package connector_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -168,6 +170,43 @@ func TestParseMetadataOfHostileSize(t *testing.T) {
 			found := fault.List(err)
 			if len(found) == 0 || len(found) > 20 || !strings.Contains(found[0].Error(), test.want) {
 				t.Fatalf("%d problems, want 1 to 20, the first with %q: %.2000v", len(found), test.want, err)
+			}
+		})
+	}
+}
+
+// TestParseMetadataOfManyAliases has small files that name the same mappings so often that looking for a field in all of
+// them would take minutes.
+func TestParseMetadataOfManyAliases(t *testing.T) {
+	t.Parallel()
+	var merges strings.Builder
+	merges.WriteString("m0: &m0 {x: y}\n")
+	for i := 1; i <= 8; i++ {
+		fmt.Fprintf(&merges, "m%d: &m%d\n  <<: [%s]\n", i, i, strings.TrimSuffix(strings.Repeat(fmt.Sprintf("*m%d, ", i-1), 30), ", "))
+	}
+	merges.WriteString("data:\n  <<: *m8\n")
+	var keys strings.Builder
+	for i := range 20_000 {
+		fmt.Fprintf(&keys, "k%d: 1, ", i)
+	}
+	wide := "wide: &wide {" + keys.String() + "}\ndata: {resourceRequirements: {jobSpecific: [" + strings.Repeat("*wide, ", 20_000) + "]}}\n"
+	for name, tt := range map[string]struct{ content, at string }{
+		"merges of merges": {merges.String(), "m:5: its aliases"},
+		"a list of one":    {wide, "m:1: "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			begun := time.Now()
+			_, err := connector.ParseMetadata("m", []byte(tt.content))
+			took := time.Since(begun)
+			found := fault.List(err)
+			if len(found) == 0 || found[0].Code != fault.BadMetadata || !strings.Contains(err.Error(), tt.at) ||
+				!strings.Contains(err.Error(), "its aliases make it far larger than it looks") && len(found) < 20 {
+				t.Errorf("got %.2000v", err)
+			}
+			t.Logf("%d bytes took %s", len(tt.content), took)
+			if len(tt.content) < 2000 && took > 100*time.Millisecond {
+				t.Errorf("%d bytes took %s", len(tt.content), took)
 			}
 		})
 	}

@@ -105,7 +105,7 @@ func (p *metadataParser) resources(f field) *resources {
 }
 
 func (p *metadataParser) onlyKeys(f field, mapping *yaml.Node, allowed []string) {
-	for i := 0; i+1 < len(mapping.Content); i += 2 {
+	for i := 0; i+1 < len(mapping.Content) && p.spend(mapping.Content[i].Line); i += 2 {
 		k := mapping.Content[i]
 		if k.ShortTag() != "!!merge" && !slices.Contains(allowed, k.Value) {
 			p.fail(k.Line, "Use "+strings.Join(allowed, ", ")+".",

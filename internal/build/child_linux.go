@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -113,34 +114,28 @@ func (d *dialing) newChild() (*child, error) {
 // configure decides on the daemon's arguments. The variable BUILDKITD_FLAGS adds to them, as it does for BuildKit's own
 // buildctl-daemonless.sh.
 func (c *child) configure(o Options) error {
-	// A containerd of the machine would keep what it was told to run when this program is gone.
-	c.flags = []string{"--root", c.state.root(), "--addr", c.state.address(), "--oci-worker=true", "--containerd-worker=false"}
-	config, err := childConfig(o)
+	config, err := c.state.config(o)
 	if err != nil {
 		return err
 	}
-	if config != "" {
-		file := filepath.Join(c.state.dir, "buildkitd.toml")
-		if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
-			return err
-		}
-		c.flags = append(c.flags, "--config", file)
-	}
-	c.flags = append(c.flags, strings.Fields(o.Getenv("BUILDKITD_FLAGS"))...)
-	return nil
+	file := filepath.Join(c.state.dir, "buildkitd.toml")
+	// A containerd of the machine would keep what it was told to run when this program is gone.
+	c.flags = append([]string{"--config", file, "--root", c.state.root(), "--addr", c.state.address(),
+		"--oci-worker=true", "--containerd-worker=false"}, strings.Fields(o.Getenv("BUILDKITD_FLAGS"))...)
+	return os.WriteFile(file, []byte(config), 0o600)
 }
 
 // ways are the commands to try. A container often has a masked /proc, where no process namespace can be made; there
 // the daemon, and with it the programs that it runs, have to share ours.
 func (c *child) ways() [][]string {
 	if c.rootlesskit == "" {
-		return [][]string{append([]string{childName, c.program}, c.flags...)}
+		return [][]string{slices.Concat([]string{childName, c.program}, c.flags)}
 	}
 	kit := []string{c.rootlesskit, "--net=host", "--state-dir", filepath.Join(c.state.run, "rootlesskit")}
-	daemon := append(append([]string{c.program}, c.flags...), "--rootless")
+	daemon := slices.Concat([]string{c.program}, c.flags, []string{"--rootless"})
 	return [][]string{
-		append(append(append([]string{}, kit...), "--pidns"), daemon...),
-		append(append(append([]string{}, kit...), daemon...), "--oci-worker-no-process-sandbox"),
+		slices.Concat(kit, []string{"--pidns"}, daemon),
+		slices.Concat([]string{supervisorName}, kit, daemon, []string{"--oci-worker-no-process-sandbox"}),
 	}
 }
 
@@ -152,9 +147,13 @@ func (c *child) start(ctx context.Context, args []string) (*engine, error) {
 	c.output, c.done = &tail{}, make(chan struct{})
 	c.cmd = &exec.Cmd{Path: args[0], Args: args, Env: c.env, Stdout: c.output, Stderr: c.output, WaitDelay: time.Second,
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL}}
-	if args[0] == childName {
+	switch args[0] {
+	case childName:
 		c.cmd.Path = sandboxExe
 		c.cmd.SysProcAttr.Cloneflags = unix.CLONE_NEWNS | unix.CLONE_NEWPID
+	case supervisorName:
+		c.cmd.Path = sandboxExe
+		c.cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
 	}
 	if err := c.spawn(); err != nil {
 		return nil, err
@@ -223,12 +222,23 @@ func (c *child) exited() error {
 	default:
 		return nil
 	}
-	last := strings.TrimSpace(c.output.String())
-	last = last[strings.LastIndexByte(last, '\n')+1:]
+	reason := fault.Bounded(lastWord(c.output.String()))
 	if c.err == nil {
-		return fmt.Errorf("it ended: %s", fault.Bounded(last))
+		return fmt.Errorf("it ended: %s", reason)
 	}
-	return fmt.Errorf("it ended (%w): %s", c.err, fault.Bounded(last))
+	return fmt.Errorf("it ended (%w): %s", c.err, reason)
+}
+
+// lastWord is the line of a log that says why the program ended: what buildkitd or rootlesskit says in its own name,
+// before a stack trace, else the last line.
+func lastWord(log string) string {
+	lines := strings.Split(strings.TrimSpace(log), "\n")
+	for _, line := range slices.Backward(lines) {
+		if strings.HasPrefix(line, "buildkitd: ") || strings.HasPrefix(line, "[rootlesskit:") {
+			return line
+		}
+	}
+	return lines[len(lines)-1]
 }
 
 // Close ends the daemon.
@@ -292,12 +302,32 @@ func (t *tail) String() string {
 
 var _ io.Writer = (*tail)(nil)
 
+// childMain does what this program is started again for by a Builder.
+func childMain(args []string) (handled bool, exitCode int) {
+	if len(args) < 2 {
+		return false, 0
+	}
+	var err error
+	switch args[0] {
+	case childName:
+		exitCode, err = 1, becomeBuildkitd(args[1:])
+	case supervisorName:
+		exitCode, err = supervise(args[1:])
+	default:
+		return false, 0
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	return true, exitCode
+}
+
 // childName is the name under which this program, started again, sets up the namespaces of buildkitd and becomes it.
 const childName = "airbyte-publish-buildkitd"
 
 // becomeBuildkitd only returns when it fails. args are the daemon's command. The process is the first of a process
-// namespace, which needs a /proc of its own; where runc keeps its state, which nothing would clean up, a temporary file
-// system is mounted.
+// namespace, which needs a /proc of its own. Where runc keeps its state, which nothing would clean up, and where BuildKit
+// has a socket that only one can have, temporary file systems are mounted.
 func becomeBuildkitd(args []string) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the mounts private: %w", err)
@@ -305,12 +335,13 @@ func becomeBuildkitd(args []string) error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
-	const runcState = "/run/runc"
-	if err := os.MkdirAll(runcState, 0o700); err != nil {
-		return err
-	}
-	if err := unix.Mount("tmpfs", runcState, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700"); err != nil {
-		return fmt.Errorf("mount %s: %w", runcState, err)
+	for _, dir := range []string{"/run/runc", "/run/buildkit"} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0700"); err != nil {
+			return fmt.Errorf("mount %s: %w", dir, err)
+		}
 	}
 	return unix.Exec(args[0], args, os.Environ())
 }

@@ -1,12 +1,13 @@
 package build
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -126,11 +127,12 @@ func lockFile(path string, flags int) (*os.File, error) {
 	return f, nil
 }
 
-// clean removes what a process that has ended left in the folder for running.
+// clean removes what a process that has ended left, but for its data.
 func (s *stateDir) clean() error {
 	if err := os.RemoveAll(s.run); err != nil {
 		return err
 	}
+	s.removeCgroups()
 	if err := os.MkdirAll(s.root(), 0o711); err != nil {
 		return err
 	}
@@ -138,21 +140,33 @@ func (s *stateDir) clean() error {
 }
 
 func (s *stateDir) release() error {
+	s.removeCgroups()
 	return errors.Join(os.RemoveAll(s.run), s.lock.Close())
 }
 
-// childConfig is a configuration for buildkitd with the registries for which plain http was asked, or empty when there
-// are none but those that BuildKit takes that way anyway. It begins with the user's own, which it replaces.
-func childConfig(o Options) (string, error) {
-	var hosts []string
-	for _, host := range o.Hosts {
-		if o.PlainHTTP(host) && !slices.Contains(hosts, host) {
-			hosts = append(hosts, host)
+// cgroup is the name of the control group that holds those of the containers. A container that is killed with its
+// runc leaves an empty one.
+func (s *stateDir) cgroup() string {
+	sum := sha256.Sum256([]byte(s.dir))
+	return "airbyte-publish-" + hex.EncodeToString(sum[:6])
+}
+
+// removeCgroups removes the control groups, of which the kernel lets go when they are empty. What is left is harmless.
+func (s *stateDir) removeCgroups() {
+	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
+		parents, _ := filepath.Glob(filepath.Join(pattern, s.cgroup()))
+		for _, parent := range parents {
+			children, _ := filepath.Glob(filepath.Join(parent, "*"))
+			for _, dir := range append(children, parent) {
+				_ = unix.Rmdir(dir)
+			}
 		}
 	}
-	if len(hosts) == 0 {
-		return "", nil
-	}
+}
+
+// config is the daemon's configuration: the user's own, which it replaces, with a control group of ours and the
+// registries for which plain http was asked. BuildKit takes those on loopback that way anyway.
+func (s *stateDir) config(o Options) (string, error) {
 	own := "/etc/buildkit/buildkitd.toml"
 	if os.Geteuid() != 0 {
 		dir := o.Getenv("XDG_CONFIG_HOME")
@@ -161,16 +175,22 @@ func childConfig(o Options) (string, error) {
 		}
 		own = filepath.Join(dir, "buildkit", "buildkitd.toml")
 	}
-	config, err := os.ReadFile(own)
+	content, err := os.ReadFile(own)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
 	}
-	text := string(config)
-	for _, host := range hosts {
-		// Who has configured the registry knows better.
-		if table := fmt.Sprintf("[registry.%q]", host); !strings.Contains(text, table) {
-			text += fmt.Sprintf("\n%s\nhttp = true\n", table)
+	config := string(content)
+	// Who has configured a thing knows better, and a table must not be there twice.
+	add := func(table, line string) {
+		if !strings.Contains(config, table) {
+			config += fmt.Sprintf("\n%s\n%s\n", table, line)
 		}
 	}
-	return text, nil
+	add("[worker.oci]", fmt.Sprintf("defaultCgroupParent = %q", s.cgroup()))
+	for _, host := range o.Hosts {
+		if o.PlainHTTP(host) {
+			add(fmt.Sprintf("[registry.%q]", host), "http = true")
+		}
+	}
+	return config, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +51,7 @@ func (d *dialing) choose(ctx context.Context, log connector.Log) ([]*engine, err
 	}{
 		{builderBuildkit, d.buildkits}, {builderBuildx, d.buildx}, {builderDocker, d.docker}, {builderBuildkitd, d.buildkitd},
 	}
-	var reasons []string
+	var reasons, notes []string
 	for _, way := range ways {
 		asked := d.options.Builder == way.builder
 		if !asked && d.options.Builder != "" && d.options.Builder != builderAuto {
@@ -58,8 +59,8 @@ func (d *dialing) choose(ctx context.Context, log connector.Log) ([]*engine, err
 		}
 		found, err := way.find(ctx, log)
 		if err == nil {
-			for _, reason := range reasons {
-				log.Info("%s", reason)
+			for _, note := range notes {
+				log.Info("Not used for the build: %s.", note)
 			}
 			return found, nil
 		}
@@ -69,10 +70,16 @@ func (d *dialing) choose(ctx context.Context, log connector.Log) ([]*engine, err
 		if asked {
 			return nil, unreachable("the input builder is "+way.builder, err)
 		}
-		reasons = append(reasons, err.Error())
+		reason := fault.Bounded(err.Error())
+		if _, normal := errors.AsType[absent](err); !normal {
+			notes = append(notes, reason)
+		}
+		if !slices.Contains(reasons, reason) {
+			reasons = append(reasons, reason)
+		}
 	}
 	return nil, &fault.Error{Code: fault.NoBuilder, Op: "find a build engine for the Dockerfile", Object: "builder auto",
-		Cause: "none was found: " + fault.Bounded(strings.Join(reasons, "; ")),
+		Cause: "none was found: " + strings.Join(reasons, "; "),
 		Remedy: "Start Docker, name a BuildKit by the input buildkit-host or BUILDKIT_HOST, install buildkit (buildkitd, runc, and " +
 			"rootlesskit for users other than root), or build the image elsewhere and name it by the input source."}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -130,11 +131,21 @@ func (d *dialing) remote(ctx context.Context, address string, files tlsFiles) (*
 		return nil, err
 	}
 	e, err := open(ctx, dialTimeout, c)
+	if err != nil && files != (tlsFiles{}) && files.cert == "" && hungUp(err) {
+		return nil, fmt.Errorf("%w (no cert and key are given, which it may want)", err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	e.name = e.caps.versioned("buildkitd") + " at " + address
 	return e, nil
+}
+
+// hungUp tells that the daemon ended the connection. In TLS 1.3 it judges our certificate when the connection is made
+// already for us, and its word on that can get lost.
+func hungUp(err error) bool {
+	return slices.ContainsFunc([]string{"certificate required", "broken pipe", "connection reset", "EOF"},
+		func(sign string) bool { return strings.Contains(err.Error(), sign) })
 }
 
 // dialAddress connects to unix://PATH, or to HOST:PORT, which is what the client makes of tcp://HOST:PORT. A machine that

@@ -60,9 +60,8 @@ func readReport(r io.Reader) (last sandboxReport) {
 // RunSpec to become a connector's sandbox, or by a Builder to become a buildkitd in namespaces of its own, it does that,
 // handled is true, and the process must exit with exitCode. args are os.Args.
 func SpecMain(args []string) (handled bool, exitCode int) {
-	if len(args) > 1 && args[0] == childName {
-		fmt.Fprintln(os.Stderr, becomeBuildkitd(args[1:]))
-		return true, 1
+	if handled, exitCode := childMain(args); handled {
+		return true, exitCode
 	}
 	if len(args) != 1 || args[0] != sandboxName {
 		return false, 0

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,29 +43,6 @@ func (c credential) String() string {
 	}
 }
 
-// secrets are the values that must not be seen in another party's text.
-func (c credential) secrets() []string {
-	if h, ok := c.auth.(*helper); ok {
-		return secretsOf(h.last())
-	}
-	if c.anonymous() {
-		return nil
-	}
-	a, err := c.auth.Authorization()
-	if err != nil {
-		return nil
-	}
-	return secretsOf(*a)
-}
-
-func secretsOf(a authn.AuthConfig) []string {
-	all := []string{a.Password, a.IdentityToken, a.RegistryToken, a.Auth}
-	if a.Password != "" {
-		all = append(all, base64.StdEncoding.EncodeToString([]byte(a.Username+":"+a.Password)))
-	}
-	return all
-}
-
 // keychain finds the one credential that belongs to a repository's registry: the inputs for the registries that are
 // published to, else what docker and podman have for it. It never falls from one that fails to another: a helper that
 // fails is an error, and what is refused is not tried again without credentials.
@@ -76,6 +52,8 @@ type keychain struct {
 	now      func() time.Time
 	readFile func(string) ([]byte, error)
 	run      func(ctx context.Context, program, server string) (stdout, message string, err error)
+	// secrets is told each credential before it is used.
+	secrets *secrets
 
 	mu      sync.Mutex
 	loaded  bool
@@ -91,7 +69,7 @@ func (k *keychain) resolve(ctx context.Context, repo name.Repository) (credentia
 	var looked []string
 	if k.hosts[host] {
 		if c, ok := k.inputs(); ok {
-			return c, nil
+			return c, k.note(ctx, c)
 		}
 		looked = append(looked, "the inputs registry-username and registry-password, or registry-token (not set)")
 	}
@@ -101,11 +79,26 @@ func (k *keychain) resolve(ctx context.Context, repo name.Repository) (credentia
 	}
 	for _, f := range files {
 		c, found, err := f.lookup(ctx, k, host, repo)
+		if err == nil && found {
+			err = k.note(ctx, c)
+		}
 		if err != nil || found {
 			return c, err
 		}
 	}
 	return credential{auth: authn.Anonymous, looked: append(looked, where...)}, nil
+}
+
+// note notes the credential among the secrets. A helper's is noted each time that it answers (dockerconfig.go).
+func (k *keychain) note(ctx context.Context, c credential) error {
+	if _, ok := c.auth.(*helper); ok {
+		return nil
+	}
+	a, err := authn.Authorization(ctx, c.auth)
+	if err == nil {
+		k.secrets.addAuth(*a)
+	}
+	return err
 }
 
 func (k *keychain) inputs() (credential, bool) {

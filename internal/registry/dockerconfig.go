@@ -138,12 +138,6 @@ type helper struct {
 	value authn.AuthConfig
 }
 
-func (h *helper) last() authn.AuthConfig {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.value
-}
-
 // Authorization is AuthorizationContext without a context.
 func (h *helper) Authorization() (*authn.AuthConfig, error) {
 	return h.AuthorizationContext(context.Background())
@@ -158,6 +152,7 @@ func (h *helper) AuthorizationContext(ctx context.Context) (*authn.AuthConfig, e
 		if err != nil {
 			return nil, err
 		}
+		h.k.secrets.addAuth(v)
 		h.value, h.at = v, now
 	}
 	v := h.value

@@ -57,7 +57,7 @@ func (c *Client) explain(ctx context.Context, err error, st step) error {
 		return known
 	}
 	if se, ok := errors.AsType[*sourceError](err); ok {
-		f.Code, f.Cause = fault.SourceImage, fault.Bounded(se.what+": "+sourceText(se.err))
+		f.Code, f.Cause = fault.SourceImage, c.secrets.bounded(se.what+": "+sourceText(se.err))
 		f.Remedy = "Check that the image is whole and was not changed while it was read."
 		return f
 	}
@@ -71,10 +71,10 @@ func (c *Client) explain(ctx context.Context, err error, st step) error {
 			host = u.Host
 		}
 	}
-	if explainTLS(f, err, host) || explainNetwork(f, err, host, st) {
+	if c.explainTLS(f, err, host) || c.explainNetwork(f, err, host, st) {
 		return f
 	}
-	f.Cause = redact(rootText(err), st.cred)
+	f.Cause = c.secrets.bounded(rootText(err))
 	switch {
 	case st.signIn && st.end.usesTokens():
 		explainToken(f, st)
@@ -109,30 +109,30 @@ func explainToken(f *fault.Error, st step) {
 	}
 }
 
-func explainTLS(f *fault.Error, err error, host string) bool {
+func (c *Client) explainTLS(f *fault.Error, err error, host string) bool {
 	f.Code = fault.RegistryTLS
 	text := err.Error()
 	if e, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		issuer := ""
 		if e.Cert != nil {
-			issuer = fmt.Sprintf(" (issued by %q)", fault.Bounded(e.Cert.Issuer.String()))
+			issuer = fmt.Sprintf(" (issued by %q)", c.secrets.bounded(e.Cert.Issuer.String()))
 		}
 		f.Cause = "this machine does not know the authority that signed the certificate of " + host + issuer
 		f.Remedy = `Give the authority's certificate by the input "registry-ca-certificate".`
 		return true
 	}
 	if e, ok := errors.AsType[x509.HostnameError](err); ok {
-		f.Cause = fault.Bounded("the certificate of " + host + " is for another name: " + e.Error())
+		f.Cause = c.secrets.bounded("the certificate of " + host + " is for another name: " + e.Error())
 		f.Remedy = "Use a name that the certificate holds, or have the certificate made for this one."
 		return true
 	}
 	if e, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
-		f.Cause = fault.Bounded("the certificate of " + host + " is not valid: " + e.Error())
+		f.Cause = c.secrets.bounded("the certificate of " + host + " is not valid: " + e.Error())
 		f.Remedy = "Have the certificate renewed; check this machine's clock."
 		return true
 	}
 	if e, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		f.Cause = fault.Bounded("the certificate of " + host + " can't be verified: " + e.Error())
+		f.Cause = c.secrets.bounded("the certificate of " + host + " can't be verified: " + e.Error())
 		f.Remedy = `Check the certificate, and the input "registry-ca-certificate" if it is set.`
 		return true
 	}
@@ -147,27 +147,27 @@ func explainTLS(f *fault.Error, err error, host string) bool {
 		return true
 	}
 	if _, ok := errors.AsType[*certificateError](err); ok {
-		f.Cause = host + " wants a client certificate of an authority that it knows: " + fault.Bounded(rootText(err))
+		f.Cause = host + " wants a client certificate of an authority that it knows: " + c.secrets.bounded(rootText(err))
 		f.Remedy = `Give one by the inputs "registry-client-certificate" and "registry-client-key".`
 		return true
 	}
 	if strings.Contains(text, "tls: ") {
-		f.Cause = "no TLS connection to " + host + ": " + fault.Bounded(rootText(err))
+		f.Cause = "no TLS connection to " + host + ": " + c.secrets.bounded(rootText(err))
 		f.Remedy = "Check the registry's address, and what stands between this machine and it."
 		return true
 	}
 	return false
 }
 
-func explainNetwork(f *fault.Error, err error, host string, st step) bool {
+func (c *Client) explainNetwork(f *fault.Error, err error, host string, st step) bool {
 	f.Code = fault.RegistryUnreachable
 	f.Remedy = "Check the registry's name and port, and that this machine may reach it."
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
-		f.Cause = "the name " + fault.Bounded(e.Name) + " can't be resolved"
+		f.Cause = "the name " + c.secrets.bounded(e.Name) + " can't be resolved"
 		return true
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "proxyconnect" {
-		f.Cause = "the proxy that HTTPS_PROXY or HTTP_PROXY names can't be reached: " + fault.Bounded(rootText(err))
+		f.Cause = "the proxy that HTTPS_PROXY or HTTP_PROXY names can't be reached: " + c.secrets.bounded(rootText(err))
 		f.Remedy = "Correct the proxy, or name the registry in NO_PROXY."
 		return true
 	}
@@ -177,11 +177,11 @@ func explainNetwork(f *fault.Error, err error, host string, st step) bool {
 		return true
 	}
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "dial" {
-		f.Cause = "no connection to " + host + ": " + fault.Bounded(rootText(err))
+		f.Cause = "no connection to " + host + ": " + c.secrets.bounded(rootText(err))
 		return true
 	}
 	if transient(err) || errors.Is(err, io.ErrClosedPipe) {
-		f.Cause = host + " broke the connection each time: " + fault.Bounded(rootText(err))
+		f.Cause = host + " broke the connection each time: " + c.secrets.bounded(rootText(err))
 		if st.push && !st.signIn {
 			f.Code = fault.PushFailed
 			f.Remedy = "Run again; what was pushed already is not pushed again. Check what stands between this machine and the registry." +
@@ -195,7 +195,7 @@ func explainNetwork(f *fault.Error, err error, host string, st step) bool {
 // explainStatus explains an answer by its status, its code and the step.
 func (c *Client) explainStatus(f *fault.Error, te *transport.Error, st step) {
 	host := st.end.registry.RegistryStr()
-	said := redact(saidBy(te), st.cred)
+	said := c.secrets.bounded(saidBy(te))
 	f.Cause = host + " answered " + said
 	token := te.Request != nil && st.end.isRealm(te.Request.URL)
 	if token {
@@ -340,16 +340,6 @@ func saidBy(te *transport.Error) string {
 		return status
 	}
 	return status + " (" + strings.Join(all, "; ") + ")"
-}
-
-// redact bounds another party's text and takes our credential out of it, should it have come back.
-func redact(text string, cred credential) string {
-	for _, s := range cred.secrets() {
-		if s != "" {
-			text = strings.ReplaceAll(text, s, "***")
-		}
-	}
-	return fault.Bounded(text)
 }
 
 // sourceText is the text of a failure to read a layer. It leaves out the URL: that of an object store is signed.

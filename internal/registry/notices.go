@@ -19,7 +19,8 @@ var limitHeaders = []string{"RateLimit-Limit", "RateLimit-Remaining", "RateLimit
 // notices are what registries say beside their answers: Warning headers, each shown once, and rate limits, kept for
 // an error to tell of.
 type notices struct {
-	log func(string)
+	log     func(string)
+	secrets *secrets
 
 	mu       sync.Mutex
 	told     map[string]bool
@@ -27,8 +28,8 @@ type notices struct {
 	limits   map[string]map[string]string
 }
 
-func newNotices(log func(string)) *notices {
-	return &notices{log: log, told: map[string]bool{}, limits: map[string]map[string]string{}}
+func newNotices(log func(string), known *secrets) *notices {
+	return &notices{log: log, secrets: known, told: map[string]bool{}, limits: map[string]map[string]string{}}
 }
 
 // once logs the line unless it has been said for the same key before.
@@ -60,11 +61,11 @@ func (n *notices) collect(host string, h http.Header) {
 		}
 		n.mu.Unlock()
 		if show {
-			n.log("the registry " + host + " warns: " + fault.Bounded(text))
+			n.log("the registry " + host + " warns: " + n.secrets.bounded(text))
 		}
 	}
 	for _, name := range limitHeaders {
-		if v := h.Get(name); v != "" {
+		if v := n.secrets.redact(h.Get(name)); v != "" {
 			n.mu.Lock()
 			if n.limits[host] == nil {
 				n.limits[host] = map[string]string{}

@@ -44,6 +44,10 @@ type Options struct {
 	// Log is told which credentials are used (never their value), why there is a wait, and what a registry warns of.
 	// It is called from several goroutines.
 	Log func(string)
+	// Secret is told, once each and before anything that may hold it is logged or returned, every credential that was
+	// found and every token that was got for one, as they are and in the form in which they are sent, so that they can
+	// be masked. It is called from several goroutines, and must call nothing of this package.
+	Secret func(values ...string)
 	// Progress is told, from one goroutine at a time, how many bytes of all blobs to be pushed so far are at their
 	// place (pushed, mounted or found there) and how many there are. Both grow while images are being discovered.
 	Progress func(done, total int64)
@@ -64,6 +68,7 @@ type Client struct {
 	options Options
 	hosts   map[string]bool
 	keys    *keychain
+	secrets *secrets
 	notices *notices
 	// own goes to Hosts, ownNoCert on their behalf to hosts that they redirect to, others to all else.
 	own, ownNoCert, others http.RoundTripper
@@ -94,10 +99,12 @@ func New(o Options) *Client {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	known := &secrets{tell: o.Secret}
 	c := &Client{
 		options:   o,
 		hosts:     map[string]bool{},
-		notices:   newNotices(o.Log),
+		secrets:   known,
+		notices:   newNotices(o.Log, known),
 		endpoints: map[string]*endpoint{},
 		sessions:  map[string]*cell[*session]{},
 		checks:    map[string]*cell[struct{}]{},
@@ -107,7 +114,7 @@ func New(o Options) *Client {
 	for _, h := range o.Hosts {
 		c.hosts[hostOf(h)] = true
 	}
-	c.keys = &keychain{explicit: o, hosts: c.hosts, now: o.Now, readFile: os.ReadFile, run: runHelper}
+	c.keys = &keychain{explicit: o, hosts: c.hosts, now: o.Now, readFile: os.ReadFile, run: runHelper, secrets: known}
 	c.own, c.ownNoCert = c.others, c.others
 	if o.TLS != nil {
 		noCert := o.TLS.Clone()

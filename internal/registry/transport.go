@@ -16,7 +16,7 @@ import (
 //	retrying   waits and sends again what is safe to send again (retry.go)
 //	fresh      gives each attempt a body from its beginning
 //	guarded    lets nothing out over http unless asked, and no credential to a host that it does not belong to
-//	watched    collects warnings and rate limits, and sees uploads being opened
+//	watched    collects secrets, warnings and rate limits, and sees uploads being opened
 //	routed     takes the connection that has the right trust and client certificate
 func (c *Client) stack(e *endpoint) http.RoundTripper {
 	var own, foreign = c.others, c.others
@@ -24,7 +24,7 @@ func (c *Client) stack(e *endpoint) http.RoundTripper {
 		own, foreign = c.own, c.ownNoCert
 	}
 	var rt http.RoundTripper = routed{e, own, foreign}
-	rt = watched{rt, c.notices}
+	rt = watched{e, rt, c}
 	rt = guarded{e, rt}
 	rt = fresh{rt}
 	return retrying{rt, c}
@@ -160,17 +160,22 @@ func (r routed) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // watched reads along.
 type watched struct {
-	next    http.RoundTripper
-	notices *notices
+	e    *endpoint
+	next http.RoundTripper
+	c    *Client
 }
 
 func (w watched) RoundTrip(req *http.Request) (*http.Response, error) {
 	if opened, ok := req.Context().Value(uploadOpened{}).(*atomic.Bool); ok && req.Method == http.MethodPost {
 		opened.Store(true)
 	}
+	w.c.secrets.addHeader(req.Header)
 	res, err := w.next.RoundTrip(req)
 	if err == nil {
-		w.notices.collect(req.URL.Host, res.Header)
+		if w.e.isRealm(req.URL) {
+			w.c.secrets.addTokens(res)
+		}
+		w.c.notices.collect(req.URL.Host, res.Header)
 	}
 	return res, err
 }

@@ -542,7 +542,7 @@ func TestWarningsAreShownOnce(t *testing.T) {
 		t.Errorf("log:\n%s", log.String())
 	}
 	var many recorder
-	n := newNotices(many.add)
+	n := newNotices(many.add, nil)
 	for i := range 100 {
 		n.collect("h", http.Header{"Warning": {fmt.Sprintf(`299 - "%d"`, i)}})
 	}

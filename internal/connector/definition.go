@@ -28,7 +28,8 @@ type Workspace struct {
 	ID, Name string
 }
 
-// Change is a definition that is to be created or updated in one workspace.
+// Change is a definition that is to be created or updated in one workspace. It carries no specification: an instance
+// that takes one with a create is given the one that it printed there itself, which proves that it can run the image.
 type Change struct {
 	WorkspaceID string
 	Type        Type
@@ -39,6 +40,4 @@ type Change struct {
 	Tag                  string
 	DocumentationURL     string
 	ResourceRequirements json.RawMessage
-	// Spec is the connector specification that the image printed on this machine, or nil when it was not run.
-	Spec json.RawMessage
 }

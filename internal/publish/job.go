@@ -365,9 +365,6 @@ func (j *job) register(ctx context.Context, t target) error {
 		return j.verifySpec(ctx, t)
 	}
 	t.row.Action = None
-	if j.spec != nil {
-		t.change.Spec = j.spec.Raw
-	}
 	definition, err := j.Definitions.Apply(ctx, t.change, j.log)
 	if definition.ID != "" && definition.Tag == t.change.Tag {
 		// Also a definition that was created beside another one is there now.

@@ -81,6 +81,10 @@ func New(o Options) *Builder {
 // engines are where Dockerfiles are built. They are looked for when the first build is.
 func (b *Builder) engines() *engines { return b.pool }
 
+// Engines names the build engines that were used so far, for the summary: "Docker engine 28.2.2 at
+// unix:///var/run/docker.sock". There are none where nothing took one.
+func (b *Builder) Engines() []string { return b.pool.used() }
+
 // Close lets go of the build engines, ends the one that was started, and removes the temporary files behind the images
 // that the Builder made. The images can't be read afterwards.
 func (b *Builder) Close() error {

@@ -13,6 +13,8 @@ import (
 
 	buildkit "github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/client/llb"
+	"github.com/moby/moby/api/types/container"
+	docker "github.com/moby/moby/client"
 	"github.com/tonistiigi/fsutil"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/build/buildtest"
@@ -223,20 +225,20 @@ func TestDialBuildx(t *testing.T) {
 	store := func(current, instance string) string {
 		return folderOf(t, map[string]string{"buildx/current": current, "buildx/instances/mine": instance})
 	}
-	container := `{"Name":"mine","Driver":"docker-container","Nodes":[{"Name":"mine0","Endpoint":"` + d.Host + `"}]}`
+	inContainer := `{"Name":"mine","Driver":"docker-container","Nodes":[{"Name":"mine0","Endpoint":"` + d.Host + `"}]}`
 	for name, tt := range map[string]struct {
 		options Options
 		name    string
 	}{
 		"the only one that runs": {Options{Getenv: getenv()}, "in the container buildx_buildkit_mine0"},
 		"an address":             {Options{Getenv: getenv(), BuildkitHosts: []string{"docker-container://buildx_buildkit_mine0"}}, "in the container buildx_buildkit_mine0"},
-		"current": {Options{Getenv: getenv("DOCKER_CONFIG", store(`{"Key":"`+d.Host+`","Name":"mine"}`, container))},
+		"current": {Options{Getenv: getenv("DOCKER_CONFIG", store(`{"Key":"`+d.Host+`","Name":"mine"}`, inContainer))},
 			"in the container buildx_buildkit_mine0 (buildx builder mine)"},
-		"current for all contexts": {Options{Builder: "buildx", Getenv: getenv("DOCKER_CONFIG", store(`{"Key":"x","Name":"mine","Global":true}`, container))},
+		"current for all contexts": {Options{Builder: "buildx", Getenv: getenv("DOCKER_CONFIG", store(`{"Key":"x","Name":"mine","Global":true}`, inContainer))},
 			"in the container buildx_buildkit_mine0 (buildx builder mine)"},
-		"current for another context": {Options{Getenv: getenv("DOCKER_CONFIG", store(`{"Key":"x","Name":"mine"}`, container))}, " at " + d.Host},
-		"the engine is current":       {Options{Getenv: getenv("DOCKER_CONFIG", store(`{"Key":"`+d.Host+`"}`, container))}, " at " + d.Host},
-		"by variable":                 {Options{Getenv: getenv("BUILDX_BUILDER", "Mine", "BUILDX_CONFIG", store(`{}`, container)+"/buildx")}, "(buildx builder mine)"},
+		"current for another context": {Options{Getenv: getenv("DOCKER_CONFIG", store(`{"Key":"x","Name":"mine"}`, inContainer))}, " at " + d.Host},
+		"the engine is current":       {Options{Getenv: getenv("DOCKER_CONFIG", store(`{"Key":"`+d.Host+`"}`, inContainer))}, " at " + d.Host},
+		"by variable":                 {Options{Getenv: getenv("BUILDX_BUILDER", "Mine", "BUILDX_CONFIG", store(`{}`, inContainer)+"/buildx")}, "(buildx builder mine)"},
 		"remote": {Options{Getenv: getenv("DOCKER_CONFIG", store(`{"Key":"`+d.Host+`","Name":"mine"}`,
 			`{"Name":"mine","Driver":"remote","Nodes":[{"Name":"mine0","Endpoint":"`+b.Address+`"}]}`))}, b.Address + " (buildx builder mine)"},
 		"docker": {Options{Getenv: getenv("DOCKER_CONFIG", store(`{"Key":"`+d.Host+`","Name":"mine"}`,
@@ -259,5 +261,41 @@ func TestDialBuildx(t *testing.T) {
 				t.Errorf("it told %q, want %q", told, want)
 			}
 		})
+	}
+}
+
+func TestDialContainerRefused(t *testing.T) {
+	t.Parallel()
+	d := buildtest.SharedDocker(t, buildtest.DockerOptions{})
+	d.BuildkitContainer(t, "with-buildctl", buildtest.Shared(t)) // It brings the image.
+	c, err := docker.New(docker.WithHost(d.Host))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	images, err := c.ImageList(t.Context(), docker.ImageListOptions{})
+	if err != nil || len(images.Items) == 0 {
+		t.Fatalf("images: %v, %v", images, err)
+	}
+	created, err := c.ContainerCreate(t.Context(), docker.ContainerCreateOptions{Name: "without-buildctl",
+		Config:     &container.Config{Image: images.Items[0].ID, Cmd: []string{"sh", "-c", "while :; do sleep 3600; done"}},
+		HostConfig: &container.HostConfig{NetworkMode: "none"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_, _ = c.ContainerRemove(context.Background(), created.ID, docker.ContainerRemoveOptions{Force: true})
+	})
+	for _, tt := range [][2]string{{"not-there", "No such container"}, {"without-buildctl", "is not running"}, {"without-buildctl", "executable file not found"}} {
+		name, cause := tt[0], tt[1]
+		if cause == "executable file not found" {
+			if _, err := c.ContainerStart(t.Context(), created.ID, docker.ContainerStartOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := choose(t, Options{Getenv: environment("DOCKER_HOST", d.Host), BuildkitHosts: []string{"docker-container://" + name}}, quiet{})
+		if fault.CodeOf(err) != fault.EngineUnreachable || !strings.Contains(err.Error(), cause) {
+			t.Errorf("the error is %v, want %q", err, cause)
+		}
 	}
 }

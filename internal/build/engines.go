@@ -122,7 +122,7 @@ func (p *engines) do(ctx context.Context, c connector.Connector, log connector.L
 		if err != nil {
 			return err
 		}
-		log.Info("Building on %s.", s.engine.name)
+		log.Info("The build engine is %s.", s.engine.name)
 		err = work(ctx, s.engine)
 		var dead error
 		if err != nil && ctx.Err() == nil {
@@ -141,8 +141,8 @@ func (p *engines) do(ctx context.Context, c connector.Connector, log connector.L
 	}
 }
 
-// names are the engines that builds were sent to, for the summary.
-func (p *engines) names() []string {
+// used are the names of the engines that builds were sent to.
+func (p *engines) used() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var names []string

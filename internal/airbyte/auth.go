@@ -45,17 +45,20 @@ func (c *Client) credential(ctx context.Context, i instance, refused string) (cr
 	case o.AccessToken != "":
 		return credential{authorization: bearer(o.AccessToken)}, nil
 	case o.ClientID == "" && o.Username == "":
-		if (i.AuthMode == "simple" || i.AuthMode == "oidc") && len(o.Headers) == 0 {
+		if (i.authMode == "simple" || i.authMode == "oidc") && len(o.Headers) == 0 {
 			return credential{}, &fault.Error{Code: fault.AirbyteSignIn, Op: "sign in to", Object: i.base.String(),
-				Cause: "it asks for authentication (" + i.AuthMode + ") and no credentials were given", Remedy: clientRemedy}
+				Cause: "it asks for authentication (" + i.authMode + ") and no credentials were given", Remedy: clientRemedy}
 		}
 		return credential{}, nil
-	case o.ClientID == "" || i.AuthMode == "none":
+	case o.ClientID == "" || i.authMode == "none":
 		return credential{authorization: c.basic()}, nil
 	}
 	t, err := c.token.get(ctx, func(t token) bool {
 		return (t.value == "" || bearer(t.value) != refused) && (t.stale.IsZero() || c.options.Now().Before(t.stale))
-	}, func(ctx context.Context) (token, error) { return c.fetchToken(ctx, i) })
+	}, func(ctx context.Context) (token, error) {
+		t, err := c.fetchToken(ctx, i)
+		return t, settled(err)
+	})
 	if err != nil {
 		return credential{}, err
 	}
@@ -104,7 +107,7 @@ func (c *Client) noToken(q call, i instance, a *answer, err error) (token, error
 	switch {
 	case a.problem.html || a.location != nil:
 		return token{}, err
-	case a.status == http.StatusNotFound && i.AuthMode != "simple" && i.AuthMode != "oidc":
+	case a.status == http.StatusNotFound && i.authMode != "simple" && i.authMode != "oidc":
 		// The endpoint is only there where authentication is on.
 		c.options.Log("%s gives no tokens: going on without one", i.describe())
 		return token{}, nil

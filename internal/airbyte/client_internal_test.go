@@ -8,7 +8,10 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
@@ -67,6 +70,35 @@ func TestShared(t *testing.T) {
 		close(end)
 		<-done
 	})
+	t.Run("a failure is told to all who waited", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			var (
+				s       shared[int]
+				wg      sync.WaitGroup
+				loads   atomic.Int64
+				failing = make(chan struct{})
+			)
+			for range 10 {
+				wg.Go(func() {
+					_, err := s.get(t.Context(), always, func(context.Context) (int, error) {
+						loads.Add(1)
+						<-failing
+						return 0, io.EOF
+					})
+					if !errors.Is(err, io.EOF) {
+						t.Errorf("got %v", err)
+					}
+				})
+			}
+			synctest.Wait()
+			close(failing)
+			wg.Wait()
+			if n := loads.Load(); n != 1 {
+				t.Errorf("tried %d times", n)
+			}
+		})
+	})
 	t.Run("a failure is forgotten, a value kept until dropped", func(t *testing.T) {
 		t.Parallel()
 		var s shared[int]
@@ -93,6 +125,43 @@ func TestShared(t *testing.T) {
 			t.Errorf("got %d for a stale value", v)
 		}
 	})
+}
+
+func TestUpgrade(t *testing.T) {
+	t.Parallel()
+	const path = apiPath + "instance_configuration"
+	for _, tt := range []struct{ from, to, want string }{
+		{"http://airbyte.example.com", "https://airbyte.example.com" + path, "https://airbyte.example.com"},
+		{"http://airbyte.example.com", "https://AIRBYTE.example.com:443" + path, "https://AIRBYTE.example.com:443"},
+		{"http://airbyte.example.com:8080", "https://airbyte.example.com" + path, "https://airbyte.example.com"},
+		{"http://airbyte.example.com:8080/data", "https://airbyte.example.com:8443/data" + path, "https://airbyte.example.com:8443/data"},
+		{"http://[::1]:8080", "https://[::1]:8443" + path, "https://[::1]:8443"},
+		{"http://airbyte.example.com", "https://airbyte.example.org" + path, ""},
+		{"http://airbyte.example.com", "https://login.airbyte.example.com" + path, ""},
+		{"http://airbyte.example.com", "https://airbyte.example.com.example.org" + path, ""},
+		{"http://airbyte.example.com", "https://airbyte.example.com@example.org" + path, ""},
+		{"http://airbyte.example.com", "https://airbyte.example.com:443@example.org" + path, ""},
+		{"http://airbyte.example.com", "https://airbyte.example.com/login", ""},
+		{"http://airbyte.example.com/data", "https://airbyte.example.com" + path, ""},
+		{"http://airbyte.example.com", "http://airbyte.example.com:8080" + path, ""},
+		{"https://airbyte.example.com", "https://airbyte.example.com:8443" + path, ""},
+	} {
+		from, err := url.Parse(tt.from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		to, err := url.Parse(tt.to)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if u := New(Options{URL: from}).upgrade(&answer{status: 308, location: to}); u != nil {
+			got = u.String()
+		}
+		if got != tt.want {
+			t.Errorf("from %s to %s: goes on with %q, want %q", tt.from, tt.to, got, tt.want)
+		}
+	}
 }
 
 func TestUnreachable(t *testing.T) {

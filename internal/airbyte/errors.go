@@ -23,9 +23,41 @@ type answer struct {
 	status   int
 	location *url.URL
 	problem  problem
+	// challenge is what the answer says of how to sign in, in lower case.
+	challenge string
+	// registry tells that its headers are a container registry's.
+	registry bool
 }
 
 func (a *answer) Error() string { return a.said() }
+
+// door tells whether the answer to a request without credentials is that of something in front of Airbyte which asks
+// for a sign-in of its own, and may let through who has one. Another service that speaks JSON is no door.
+func (a *answer) door() bool {
+	switch {
+	case a.status >= 300 && a.status < 400 || a.status == http.StatusProxyAuthRequired:
+		return true
+	case a.status == http.StatusForbidden:
+		return a.problem.html
+	case a.status == http.StatusUnauthorized:
+		return !a.registry && !a.problem.foreign && (!a.problem.json || a.challenge != "")
+	}
+	return false
+}
+
+// unlikeAirbyte tells whether the answer to the request for the configuration is neither one of an Airbyte that gives
+// it nor one of something in front of it.
+func (a *answer) unlikeAirbyte() bool {
+	switch a.status {
+	case http.StatusNotFound:
+		return true
+	case http.StatusForbidden:
+		return !a.door()
+	case http.StatusUnauthorized:
+		return !a.door() || !a.problem.html && a.challenge == ""
+	}
+	return false
+}
 
 // said is the status and the text in a few words: `400 Bad Request: "…"`.
 func (a *answer) said() string {
@@ -41,8 +73,9 @@ func (a *answer) said() string {
 
 // problem is what the body of such an answer says.
 type problem struct {
-	// json tells that it is a JSON object in one of Airbyte's shapes; html that it is a web page, so not Airbyte's.
-	json, html bool
+	// json tells that it is a JSON object in one of Airbyte's shapes; foreign that it is JSON in none of them; html that
+	// it is a web page, so not Airbyte's.
+	json, foreign, html bool
 	// text is for a person: a message, or a web page's title. It is bounded and holds no secret.
 	text string
 	// errorID is what the server's log has the cause under.
@@ -83,7 +116,7 @@ func (c *Client) readProblem(r *reply) problem {
 			p.text += ": " + object.Data.Message
 		}
 		p.text, p.json = c.clean(p.text), p.text != "" || p.errorID != ""
-		if !p.json {
+		if p.foreign = !p.json; p.foreign {
 			p.text = c.clean(body)
 		}
 		return p
@@ -96,7 +129,7 @@ func (c *Client) readProblem(r *reply) problem {
 		}
 		return problem{html: true, text: c.clean(html.UnescapeString(title[1]))}
 	}
-	return problem{text: c.clean(body)}
+	return problem{text: c.clean(body), foreign: json.Valid([]byte(body))}
 }
 
 var titlePattern = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title>`)
@@ -112,7 +145,10 @@ func firstOf(texts ...string) string {
 
 // unread is the answer as an error to be explained.
 func (c *Client) unread(r *reply) *answer {
-	return &answer{status: r.status, location: r.location, problem: c.readProblem(r)}
+	challenge := strings.ToLower(strings.Join(append(r.header.Values("WWW-Authenticate"), r.header.Values("Proxy-Authenticate")...), ", "))
+	// The header is that of the registry's protocol; "service" is what its challenge names beside the token server.
+	registry := r.header.Get("Docker-Distribution-Api-Version") != "" || strings.Contains(challenge, `service="`)
+	return &answer{status: r.status, location: r.location, problem: c.readProblem(r), challenge: challenge, registry: registry}
 }
 
 const (
@@ -133,7 +169,7 @@ func (c *Client) explain(q call, r *reply) *fault.Error {
 	case r.status >= 300 && r.status < 400:
 		c.explainRedirect(f, a)
 	case r.status == http.StatusUnauthorized || r.status == http.StatusProxyAuthRequired:
-		c.explainUnauthorized(f, r, a)
+		c.explainUnauthorized(f, q, a)
 	case r.status == http.StatusForbidden && a.problem.html:
 		f.Code, f.Cause, f.Remedy = fault.AirbyteForbidden, "something in front of Airbyte refused the request ("+a.said()+")", proxyRemedy
 	case r.status == http.StatusForbidden:
@@ -204,14 +240,16 @@ func (c *Client) explainRedirect(f *fault.Error, a *answer) {
 	}
 }
 
-func (c *Client) explainUnauthorized(f *fault.Error, r *reply, a *answer) {
+func (c *Client) explainUnauthorized(f *fault.Error, q call, a *answer) {
 	o := c.options
 	f.Code = fault.AirbyteSignIn
-	challenge := strings.ToLower(r.header.Get("WWW-Authenticate") + r.header.Get("Proxy-Authenticate"))
 	switch {
 	case a.problem.html && o.Username != "" && o.ClientID == "":
 		f.Cause, f.Remedy = "something in front of Airbyte refused the username and password ("+a.said()+")", proxyRemedy
-	case a.problem.html || r.status == http.StatusProxyAuthRequired:
+	case strings.Contains(a.challenge, "basic") && (q.anonymous || o.AccessToken == "" && o.ClientID == "" && o.Username == ""):
+		f.Cause = "it asks for a username and password (" + a.said() + ")"
+		f.Remedy = "Set airbyte-username and airbyte-password, which for docker compose are airbyte and password unless changed."
+	case a.problem.html || q.anonymous || a.status == http.StatusProxyAuthRequired:
 		f.Cause, f.Remedy = "something in front of Airbyte asks for a sign-in ("+a.said()+")", proxyRemedy
 	case o.AccessToken != "":
 		f.Cause = "the access token was refused (" + a.said() + ")"
@@ -221,9 +259,6 @@ func (c *Client) explainUnauthorized(f *fault.Error, r *reply, a *answer) {
 	case o.Username != "":
 		f.Cause = "the username and password were refused (" + a.said() + ")"
 		f.Remedy = "Check them; since 0.63.9 Airbyte itself takes client credentials instead (airbyte-client-id, airbyte-client-secret)."
-	case strings.Contains(challenge, "basic"):
-		f.Cause = "it asks for a username and password (" + a.said() + ")"
-		f.Remedy = "Set airbyte-username and airbyte-password, which for docker compose are airbyte and password unless changed."
 	default:
 		f.Cause, f.Remedy = "it asks for credentials ("+a.said()+")", clientRemedy
 	}
@@ -306,6 +341,16 @@ func (c *Client) summary(r *reply, err error) string {
 		return "Airbyte answered " + c.unread(r).said()
 	}
 	return "no answer from Airbyte: " + c.clean(innermost(err).Error())
+}
+
+// settled is the error of something that had to come before a request, such as the sign-in, as the request's caller
+// gets it: without what lies below, which would pass for the answer to the request itself, or for the lack of one.
+func settled(err error) error {
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		f.Err = nil
+		return f
+	}
+	return err
 }
 
 // clean makes another party's text fit to be shown.

@@ -17,33 +17,45 @@ import (
 	"github.com/airbyte-publish/airbyte-publish/internal/sandbox"
 )
 
+// TestInstance has each kind of instance introduced in the log, once.
 func TestInstance(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		o    sandbox.AirbyteOptions
-		want airbyte.Instance
+		want string
 	}{
-		{withCredentials("2.2.0"), airbyte.Instance{Version: "2.2.0", Edition: "community", AuthMode: "simple"}},
-		{sandbox.AirbyteOptions{Version: "1.8.0", Edition: sandbox.Enterprise, Auth: sandbox.Auth{Mode: sandbox.ClientCredentials}},
-			airbyte.Instance{Version: "1.8.0", Edition: "enterprise", AuthMode: "oidc"}},
-		{sandbox.AirbyteOptions{Version: "0.58.0"}, airbyte.Instance{Version: "0.58.0", Edition: "community"}},
-		{sandbox.AirbyteOptions{Version: "0.50.56"}, airbyte.Instance{Edition: "community"}},
-		{sandbox.AirbyteOptions{Version: "0.50.5"}, airbyte.Instance{}},
-		{sandbox.AirbyteOptions{Version: "dev"}, airbyte.Instance{Version: "dev", Edition: "community", AuthMode: "none"}},
+		{withCredentials("2.2.0"), "Airbyte 2.2.0 (community) at "},
+		{sandbox.AirbyteOptions{Version: "1.8.0", Edition: sandbox.Enterprise}, "Airbyte 1.8.0 (enterprise) at "},
+		{sandbox.AirbyteOptions{Version: "0.58.0"}, "Airbyte 0.58.0 (community) at "},
+		{sandbox.AirbyteOptions{Version: "0.50.56"}, "Airbyte before 0.57.4 (community) at "},
+		{sandbox.AirbyteOptions{Version: "0.50.5"}, "Airbyte before 0.57.4 at "},
+		{sandbox.AirbyteOptions{Version: "0.50.5", Auth: sandbox.Auth{Mode: sandbox.BasicAuth, User: "airbyte", Password: password}},
+			"Airbyte before 0.57.4 at "},
+		{sandbox.AirbyteOptions{Version: "dev"}, "Airbyte dev (community) at "},
 	} {
 		t.Run(tt.o.Version, func(t *testing.T) {
 			t.Parallel()
 			r := setUp(t, tt.o, nil, nil)
 			for range 2 {
-				if got := must[airbyte.Instance](t)(r.Instance(t.Context())); got != tt.want {
-					t.Errorf("got %+v, want %+v", got, tt.want)
+				if err := ask(t, r.Client); err != nil {
+					t.Error(err)
 				}
 			}
-			if n := r.asked("/instance_configuration"); n != 1 {
+			if got, want := r.log.text(), tt.want+r.server.URL; got != want {
+				t.Errorf("the log is %q, want %q", got, want)
+			}
+			if n := r.asked("/instance_configuration"); n > 2 {
 				t.Errorf("asked %d times", n)
 			}
 		})
 	}
+}
+
+// ask is the simplest request: it needs nothing but the instance's configuration.
+func ask(t *testing.T, c *airbyte.Client) error {
+	t.Helper()
+	_, err := c.Check(t.Context(), connector.Change{})
+	return err
 }
 
 // TestAddresses reaches the instance by every form of its address, also behind a proxy's path.
@@ -52,13 +64,12 @@ func TestAddresses(t *testing.T) {
 	r := setUp(t, sandbox.AirbyteOptions{PathPrefix: "/data/airbyte"}, nil, nil)
 	for _, suffix := range []string{"", "/", "/api", "/api/v1", "/api/v1/", "/api/public/v1"} {
 		client := airbyte.New(airbyte.Options{URL: parse(t, r.server.URL+"/data/airbyte"+suffix)})
-		if _, err := client.Instance(t.Context()); err != nil {
+		if err := ask(t, client); err != nil {
 			t.Errorf("%s: %v", suffix, err)
 		}
 	}
 	client := airbyte.New(airbyte.Options{URL: parse(t, r.server.URL+"/data")})
-	_, err := client.Instance(t.Context())
-	want(t, err, fault.NotAirbyte, "404", "airbyte-url")
+	want(t, ask(t, client), fault.NotAirbyte, "404", "airbyte-url")
 }
 
 func TestCloud(t *testing.T) {
@@ -84,6 +95,7 @@ func TestNotAirbyte(t *testing.T) {
 		{"web page", 200, "text/html", "<html><head><title>Welcome &amp; hello</title></head></html>", fault.NotAirbyte, []string{`"Welcome & hello"`, "airbyte-headers"}},
 		{"web page without a title", 200, "text/html", "hello", fault.NotAirbyte, []string{"web page"}},
 		{"other JSON", 200, "application/json", `{"status":"up"}`, fault.NotAirbyte, []string{"not an Airbyte"}},
+		{"JSON with a version", 200, "application/json", `{"version":"3.7.1","auth":{"mode":"none"}}`, fault.NotAirbyte, []string{"not an Airbyte"}},
 		{"JSON list", 200, "application/json", `[1]`, fault.NotAirbyte, []string{"not an Airbyte"}},
 		{"nothing", 200, "", "", fault.NotAirbyte, []string{"nothing at all"}},
 		{"not found", 404, "text/html", "<title>404</title>", fault.NotAirbyte, []string{"404", "airbyte-url"}},
@@ -106,7 +118,7 @@ func TestNotAirbyte(t *testing.T) {
 			t.Cleanup(server.Close)
 			c := newClock()
 			client := airbyte.New(airbyte.Options{URL: parse(t, server.URL), Now: c.Now, Sleep: c.Sleep})
-			_, err := client.Instance(t.Context())
+			err := ask(t, client)
 			want(t, err, tt.code, append(tt.words, server.URL)...)
 			if strings.ContainsAny(err.Error(), "\n\x1b") {
 				t.Errorf("%q is not one line of plain text", err)
@@ -127,7 +139,7 @@ func TestNotAirbyte(t *testing.T) {
 			}
 		}))
 		t.Cleanup(server.Close)
-		_, err := airbyte.New(airbyte.Options{URL: parse(t, server.URL)}).Instance(t.Context())
+		err := ask(t, airbyte.New(airbyte.Options{URL: parse(t, server.URL)}))
 		want(t, err, fault.AirbyteRefused, "xxx")
 		if len(err.Error()) > 2000 {
 			t.Errorf("the error has %d bytes", len(err.Error()))
@@ -142,12 +154,85 @@ func TestNotAirbyte(t *testing.T) {
 		address := "http://" + l.Addr().String()
 		l.Close()
 		c := newClock()
-		_, err = airbyte.New(airbyte.Options{URL: parse(t, address), Now: c.Now, Sleep: c.Sleep}).Instance(t.Context())
+		err = ask(t, airbyte.New(airbyte.Options{URL: parse(t, address), Now: c.Now, Sleep: c.Sleep}))
 		want(t, err, fault.AirbyteUnreachable, "nothing listens", "container")
 		if c.naps != 4 {
 			t.Errorf("tried %d times", c.naps+1)
 		}
 	})
+}
+
+// TestAnotherService has addresses of services that are no Airbyte and stand in front of none: they get no credential.
+func TestAnotherService(t *testing.T) {
+	t.Parallel()
+	registry := http.Header{"Docker-Distribution-Api-Version": {"registry/2.0"}}
+	for name, tt := range map[string]struct {
+		status int
+		header http.Header
+		body   string
+	}{
+		"registry, 401":                 {401, http.Header{"Www-Authenticate": {`Bearer realm="https://auth.example/token",service="registry.example"`}}, `{"errors":[{"code":"UNAUTHORIZED"}]}`},
+		"registry, 401 without a body":  {401, http.Header{"Www-Authenticate": {`Bearer realm="https://auth.example/token",service="registry.example"`}}, ""},
+		"registry with basic, 401":      {401, http.Header{"Www-Authenticate": {`Basic realm="Registry Realm"`}}, `{"errors":[{"code":"UNAUTHORIZED"}]}`},
+		"registry with basic, no body":  {401, http.Header{"Www-Authenticate": {`Basic realm="x"`}, "Docker-Distribution-Api-Version": registry["Docker-Distribution-Api-Version"]}, ""},
+		"registry, 404":                 {404, registry, `{"errors":[{"code":"NOT_FOUND"}]}`},
+		"a service's API, 404":          {404, nil, `{"message":"Not Found","documentation_url":"https://docs.example"}`},
+		"a cluster's API, 401":          {401, nil, `{"kind":"Status","status":"Failure","message":"Unauthorized","reason":"Unauthorized","code":401}`},
+		"a cluster's API, 403":          {403, nil, `{"kind":"Status","status":"Failure","message":"forbidden: User \"system:anonymous\"","code":403}`},
+		"a list":                        {401, nil, `["no"]`},
+		"something healthy of its kind": {404, http.Header{"X-Health": {`{"available":"yes"}`}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				if r.Method != http.MethodGet || r.Header.Get("Authorization") != "" || len(body) > 0 {
+					t.Errorf("%s %s with %q and %q", r.Method, r.URL.Path, r.Header.Get("Authorization"), body)
+				}
+				if health := tt.header.Get("X-Health"); health != "" && strings.HasSuffix(r.URL.Path, "/health") {
+					_, _ = io.WriteString(w, health)
+					return
+				}
+				for k, v := range tt.header {
+					w.Header()[k] = v
+				}
+				w.WriteHeader(tt.status)
+				_, _ = io.WriteString(w, tt.body)
+			}))
+			t.Cleanup(server.Close)
+			c := newClock()
+			for _, o := range []airbyte.Options{
+				{ClientID: clientID, ClientSecret: clientSecret},
+				{Username: "me", Password: password},
+				{AccessToken: clientSecret},
+				{ClientID: clientID, ClientSecret: clientSecret, Username: "me", Password: password, AccessToken: clientSecret},
+			} {
+				o.URL, o.Now, o.Sleep = parse(t, server.URL), c.Now, c.Sleep
+				_, err := airbyte.New(o).List(t.Context(), sandbox.DefaultWorkspaceID, connector.Source)
+				want(t, err, fault.NotAirbyte, fmt.Sprint(tt.status), server.URL, "airbyte-url")
+			}
+		})
+	}
+}
+
+// TestDeniedConfiguration has an Airbyte that denies the endpoint that it does not have, as old ones with
+// authentication do, but tells its health.
+func TestDeniedConfiguration(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{401, 403, 404} {
+		r := setUp(t, sandbox.AirbyteOptions{Version: "0.50.5"}, func(next http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if strings.HasSuffix(r.URL.Path, "/instance_configuration") {
+					w.WriteHeader(status)
+					return
+				}
+				next.ServeHTTP(w, r)
+			})
+		}, nil)
+		if err := r.list(t); err != nil {
+			t.Errorf("%d: %v", status, err)
+		}
+	}
 }
 
 // TestReadsAreRetried has reads fail for a while.

@@ -109,21 +109,63 @@ func TestReadyToken(t *testing.T) {
 // TestDoorInFront has a gateway that lets nothing through without its own sign-in, the configuration included.
 func TestDoorInFront(t *testing.T) {
 	t.Parallel()
-	door := func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get("Authorization") != "Bearer "+clientSecret {
-				w.Header().Set("WWW-Authenticate", `Basic realm="gateway"`)
-				w.WriteHeader(http.StatusUnauthorized)
-				return
+	token := func(o *airbyte.Options) { o.AccessToken = clientSecret }
+	basic := func(o *airbyte.Options) { o.Username, o.Password = "me", password }
+	client := func(o *airbyte.Options) { o.ClientID, o.ClientSecret = clientID, clientSecret }
+	for name, tt := range map[string]struct {
+		status    int
+		challenge string
+		body      string
+		words     string // of the error that those get who have no key
+	}{
+		"basic":                      {401, `Basic realm="gateway"`, "", "username and password"},
+		"basic with a page":          {401, `Basic realm="gateway"`, "<html><title>401</title></html>", "username and password"},
+		"basic with JSON":            {401, `Basic realm="gateway"`, `{"message":"Unauthorized"}`, "username and password"},
+		"bearer in words":            {401, `Bearer realm="gateway"`, "Jwt is missing", "Jwt is missing"},
+		"bearer with JSON":           {401, "Bearer", `{"message":"Unauthorized"}`, "in front of Airbyte"},
+		"page":                       {401, "", "<html><title>Invalid IAP credentials</title></html>", "Invalid IAP credentials"},
+		"page of a sign-in":          {403, "", "<html><title>Sign in</title></html>", "Sign in"},
+		"redirect to a sign-in page": {302, "", "", "redirects to"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			door := func(next http.Handler) http.Handler {
+				return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+					user, secret, _ := r.BasicAuth()
+					if r.Header.Get("Authorization") == "Bearer "+clientSecret || user == "me" && secret == password {
+						next.ServeHTTP(w, r)
+						return
+					}
+					if r.Method != http.MethodGet {
+						t.Errorf("%s %s in front of a closed door", r.Method, r.URL.Path)
+					}
+					if tt.challenge != "" {
+						w.Header().Set("WWW-Authenticate", tt.challenge)
+					}
+					if tt.status == http.StatusFound {
+						w.Header().Set("Location", "https://login.example/start")
+					}
+					w.WriteHeader(tt.status)
+					_, _ = io.WriteString(w, tt.body)
+				})
 			}
-			next.ServeHTTP(w, r)
+			for _, key := range []func(*airbyte.Options){token, basic} {
+				if err := setUp(t, sandbox.AirbyteOptions{}, door, key).list(t); err != nil {
+					t.Error(err)
+				}
+			}
+			for _, key := range []func(*airbyte.Options){nil, client} {
+				err := setUp(t, sandbox.AirbyteOptions{}, door, key).list(t)
+				if code := fault.CodeOf(err); code != fault.AirbyteSignIn && tt.status == 401 {
+					t.Errorf("code is %s", code)
+				}
+				want(t, err, fault.CodeOf(err), tt.words)
+				if strings.Contains(err.Error(), "refused") && tt.status == 401 {
+					t.Errorf("%v: but nothing was given that could be refused", err)
+				}
+			}
 		})
 	}
-	r := setUp(t, sandbox.AirbyteOptions{}, door, func(o *airbyte.Options) { o.AccessToken = clientSecret })
-	if err := r.list(t); err != nil {
-		t.Error(err)
-	}
-	want(t, setUp(t, sandbox.AirbyteOptions{}, door, nil).list(t), fault.AirbyteSignIn, "username and password", "docker compose")
 }
 
 // TestToken counts how often a token is fetched.
@@ -299,6 +341,12 @@ func TestTLS(t *testing.T) {
 	}
 	if n := len(standIn.Requests()) - before; n != 3 {
 		t.Errorf("%d requests over https", n)
+	}
+	// To another host it is not followed, whatever that host proves to be: it would get the credentials.
+	before = len(standIn.Requests())
+	want(t, list(strings.Replace(upgrade.URL, "127.0.0.1", "localhost", 1), trust), fault.NotAirbyte, "redirects to "+secure.URL)
+	if n := len(standIn.Requests()) - before; n != 0 {
+		t.Errorf("%d requests to another host", n)
 	}
 	// The other way is a downgrade.
 	down := httptest.NewTLSServer(http.RedirectHandler(plain.URL+"/api/v1/instance_configuration", http.StatusFound))

@@ -108,7 +108,7 @@ func (c *Client) explainUpdate(i instance, q call, r *reply, err error, verdict 
 	case failed:
 		f := c.explainFailure(q, r, specRuns)
 		if i.version.can(doubtfulUpdate) {
-			f.Remedy = "Updates of custom connectors failed in 1.6.0 and 1.6.1 whatever was sent (airbytehq/airbyte#59123), and may do so in " + i.Version +
+			f.Remedy = "Updates of custom connectors failed in 1.6.0 and 1.6.1 whatever was sent (airbytehq/airbyte#59123), and may do so in " + i.release +
 				": upgrade Airbyte to 1.7 or later. " + f.Remedy
 			return f
 		}

@@ -2,10 +2,14 @@ package airbyte
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
@@ -92,18 +96,30 @@ const (
 	failed
 	// lost: no answer came, or one from something in front of Airbyte, which may be going on with it.
 	lost
+	// strange: a success that is not Airbyte's, most likely of something in front of it that did not pass the request on.
+	strange
 )
 
-// judge reads the answer to a write.
-func (c *Client) judge(r *reply, err error) outcome {
+// judge reads the answer to a write of a definition: with the id, or with any if that is "". It returns the
+// definition's id where it is done.
+func (c *Client) judge(t connector.Type, id string, r *reply, err error) (outcome, string) {
+	if err != nil || !r.ok() {
+		return c.judgeFailure(r, err), ""
+	}
+	var written definition
+	if json.Unmarshal(r.body, &written) != nil || uuid.Validate(written.id(t)) != nil || id != "" && !strings.EqualFold(written.id(t), id) {
+		return strange, ""
+	}
+	return done, written.id(t)
+}
+
+func (c *Client) judgeFailure(r *reply, err error) outcome {
 	switch {
 	case err != nil:
 		if t, ok := errors.AsType[*transportError](err); ok && !t.unsent {
 			return lost
 		}
 		return refused
-	case r.ok():
-		return done
 	case r.status == http.StatusInternalServerError && c.readProblem(r).json:
 		return failed
 	case r.status >= 500 || r.status == http.StatusRequestTimeout:

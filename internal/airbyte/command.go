@@ -60,7 +60,8 @@ func (c *Client) preflight(ctx context.Context, i instance, ch connector.Change,
 		// The id makes the request safe to repeat: a command that exists is not run again.
 		"id": id, "workspace_id": ch.WorkspaceID, "docker_image": ch.Repository, "docker_image_tag": ch.Tag}}
 	log.Info("letting Airbyte run the spec of %s", reference(ch))
-	err := c.read(ctx, q, nil)
+	var started json.RawMessage
+	err := c.read(ctx, q, &started)
 	if a, ok := errors.AsType[*answer](err); ok {
 		switch a.status {
 		case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
@@ -95,6 +96,9 @@ func (c *Client) awaitCommand(ctx context.Context, run call, id string) error {
 			return err
 		}
 		switch body.Status {
+		case "":
+			return &fault.Error{Code: fault.NotAirbyte, Op: run.op, Object: run.object, Cause: "the answer to the question how far it is holds no status",
+				Remedy: addressRemedy}
 		case "completed":
 			return nil
 		case "cancelled":

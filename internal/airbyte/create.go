@@ -2,12 +2,9 @@ package airbyte
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
@@ -33,6 +30,11 @@ func (c *Client) create(ctx context.Context, i instance, ch connector.Change, lo
 		return connector.Definition{}, &fault.Error{Code: fault.TwinDefinitions, Op: q.op, Object: q.object,
 			Cause:  "somebody else registered this repository since the plan was made: " + c.names(there),
 			Remedy: "Nothing was created. Run again to update that definition."}
+	} else if namesakes := ofName(before, ch.Name); len(namesakes) > 0 {
+		return connector.Definition{}, &fault.Error{Code: fault.RepositoryImmutable, Op: q.op, Object: q.object,
+			Cause: fmt.Sprintf("the name %q was taken since the plan was made, under another repository: %s", ch.Name, c.names(namesakes)),
+			Remedy: "Nothing was created. Publish to that repository, or give this connector another name by the input \"name\" to get a second" +
+				" definition, or rename the other one in Airbyte first."}
 	}
 	content := map[string]any{"name": ch.Name, "dockerRepository": ch.Repository, "dockerImageTag": ch.Tag, "documentationUrl": ch.DocumentationURL}
 	if len(ch.ResourceRequirements) > 0 {
@@ -79,7 +81,8 @@ func (c *Client) sendCreate(ctx context.Context, ch connector.Change, q call, be
 	log connector.Log) (connector.Definition, error) {
 	deadline := c.options.Now().Add(c.options.Timeout)
 	r, err := c.write(ctx, q)
-	switch c.judge(r, err) {
+	verdict, id := c.judge(ch.Type, "", r, err)
+	switch verdict {
 	case refused:
 		problem, _ := c.problem(q, r, err)
 		return connector.Definition{}, problem
@@ -89,13 +92,11 @@ func (c *Client) sendCreate(ctx context.Context, ch connector.Change, q call, be
 	case lost:
 		log.Info("%s. Airbyte may be creating it nevertheless: looking for it, and not asking a second time", c.summary(r, err))
 		return c.reconcile(ctx, ch, before, later(deadline, c.options.Now().Add(settleTime)), c.createUnknown(q, r, err), log)
-	}
-	var created definition
-	if json.Unmarshal(r.body, &created) != nil || uuid.Validate(created.id(ch.Type)) != nil {
-		log.Info("the answer holds no id: looking for the definition")
+	case strange:
+		log.Info("the answer is not Airbyte's: looking for the definition")
 		return c.reconcile(ctx, ch, before, c.options.Now().Add(settleTime), c.notJSON(q, r, nil), log)
 	}
-	d, all, err := c.readBack(ctx, ch, created.id(ch.Type))
+	d, all, err := c.readBack(ctx, ch, id)
 	if err != nil {
 		return d, err
 	}

@@ -133,6 +133,17 @@ func ofRepository(all []connector.Definition, repository string) []connector.Def
 	return same
 }
 
+// ofName are the Docker-based custom definitions among all that have the name.
+func ofName(all []connector.Definition, name string) []connector.Definition {
+	var same []connector.Definition
+	for _, d := range all {
+		if d.Custom && !d.Declarative() && d.Name == name {
+			same = append(same, d)
+		}
+	}
+	return same
+}
+
 // names lists definitions as `id ("name", repository:tag)`.
 func (c *Client) names(all []connector.Definition) string {
 	parts := make([]string, 0, len(all))

@@ -236,11 +236,8 @@ func (c *Client) problem(q call, r *reply, err error) (_ error, again bool) {
 	return err, false
 }
 
-// decode reads a success into out, which nil leaves out.
+// decode reads a success into out.
 func (c *Client) decode(q call, r *reply, out any) error {
-	if out == nil {
-		return nil
-	}
 	if err := json.Unmarshal(r.body, out); err != nil {
 		return c.notJSON(q, r, err)
 	}

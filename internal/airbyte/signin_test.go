@@ -238,6 +238,35 @@ func TestToken(t *testing.T) {
 			t.Errorf("%d tries", n)
 		}
 	})
+	t.Run("given up once for all that wait for it", func(t *testing.T) {
+		t.Parallel()
+		r := setUp(t, withCredentials("2.2.0"), nil, nil)
+		r.standIn.AddFault(sandbox.Fault{At: tokenPath, Kind: sandbox.DropBeforeWork, Times: -1})
+		want(t, r.list(t), fault.AirbyteUnreachable, "sign in to")
+		if n := r.asked(tokenPath); n != 5 {
+			t.Errorf("%d tries", n)
+		}
+	})
+	t.Run("lost, which says nothing of the create that waits for it", func(t *testing.T) {
+		t.Parallel()
+		r := setUp(t, withCredentials("1.8.0"), nil, nil)
+		log := &stopper{recorder: r.log, stop: func() {
+			r.standIn.ExpireTokens()
+			r.standIn.AddFault(sandbox.Fault{At: tokenPath, Kind: sandbox.DropBeforeWork, Times: -1})
+		}}
+		_, err := r.Apply(t.Context(), newConnector("1.0.0"), log)
+		want(t, err, fault.AirbyteUnreachable, "sign in to")
+		if total := r.clock.total(); total > time.Minute {
+			t.Errorf("waited %s", total)
+		}
+	})
+	t.Run("denied, which says nothing of the workspace", func(t *testing.T) {
+		t.Parallel()
+		r := setUp(t, withCredentials("2.2.0"), nil, nil)
+		r.standIn.AddFault(sandbox.Fault{At: tokenPath, Kind: sandbox.Answer, Status: 404, Body: `{"message":"Page Not Found"}`})
+		_, err := r.Workspaces(t.Context(), []string{sandbox.DefaultWorkspaceID})
+		want(t, err, fault.AirbyteSignIn, "404", tokenPath)
+	})
 	t.Run("no endpoint though authentication is on", func(t *testing.T) {
 		t.Parallel()
 		r := setUp(t, withCredentials("2.2.0"), nil, nil)

@@ -35,7 +35,7 @@ func (c *Client) update(ctx context.Context, i instance, ch connector.Change, lo
 	for try := 1; ; try++ {
 		q.timeout = deadline.Sub(c.options.Now())
 		r, err := c.write(ctx, q)
-		verdict := c.judge(r, err)
+		verdict, _ := c.judge(ch.Type, ch.Current.ID, r, err)
 		if verdict == done {
 			d, _, err := c.readBack(ctx, ch, ch.Current.ID)
 			return d, err
@@ -52,6 +52,8 @@ func (c *Client) update(ctx context.Context, i instance, ch connector.Change, lo
 			until = later(deadline, now.Add(settleTime))
 		case verdict == lost && visible(ch):
 			until = now.Add(min(updatePatience<<(try-1), deadline.Sub(now)))
+		case verdict == strange && visible(ch):
+			until = now.Add(settleTime)
 		case last:
 			return connector.Definition{}, problem
 		default:
@@ -100,6 +102,10 @@ func (c *Client) awaitUpdate(ctx context.Context, ch connector.Change, until tim
 // explainUpdate is the error for an update that did not succeed.
 func (c *Client) explainUpdate(i instance, q call, r *reply, err error, verdict outcome, specRuns bool) error {
 	switch verdict {
+	case strange:
+		f := c.notJSON(q, r, nil)
+		f.Cause += "; the definition has not changed"
+		return f
 	case lost:
 		problem, _ := c.problem(q, r, err)
 		return &fault.Error{Code: fault.AirbyteFailed, Op: q.op, Object: q.object, Err: problem,

@@ -247,6 +247,21 @@ func TestTwins(t *testing.T) {
 			t.Error("a second definition was created knowingly")
 		}
 	})
+	t.Run("another repository of the same name, made since the plan", func(t *testing.T) {
+		t.Parallel()
+		for _, version := range []string{"1.8.0", "2.2.0"} {
+			r := setUp(t, withCredentials(version), nil, nil)
+			must[[]connector.Definition](t)(r.List(t.Context(), sandbox.DefaultWorkspaceID, connector.Source))
+			namesake := twin
+			namesake.Repository = "ghcr.io/acme/source-other"
+			r.standIn.AddDefinition(namesake)
+			_, err := r.Apply(t.Context(), newConnector("1.0.0"), r.log)
+			want(t, err, fault.RepositoryImmutable, namesake.ID, namesake.Repository, "Nothing was created")
+			if r.standIn.Writes() != 0 {
+				t.Error("a second definition of the name was created knowingly")
+			}
+		}
+	})
 	t.Run("of the Connector Builder", func(t *testing.T) {
 		t.Parallel()
 		r := setUp(t, withCredentials("2.2.0"), nil, nil)
@@ -266,6 +281,12 @@ func TestLostUpdate(t *testing.T) {
 		{"dropped after the work", sandbox.Fault{Kind: sandbox.DropAfterWork}, 1},
 		{"dropped before the work", sandbox.Fault{Kind: sandbox.DropBeforeWork}, 2},
 		{"503, twice", sandbox.Fault{Kind: sandbox.Answer, Status: 503, Times: 2}, 3},
+		{"200 of something in front, after the work", sandbox.Fault{Kind: sandbox.AnswerAfterWork, Status: 200, Body: "<html><title>Sign in</title></html>"}, 1},
+		{"200 of something in front", sandbox.Fault{Kind: sandbox.Answer, Status: 200, Body: "<html><title>Sign in</title></html>"}, 2},
+		{"200 without a body, twice", sandbox.Fault{Kind: sandbox.Answer, Status: 200, Times: 2}, 3},
+		{"200 with other JSON", sandbox.Fault{Kind: sandbox.Answer, Status: 200, Body: `{"status":"ok"}`}, 2},
+		{"200 with another definition", sandbox.Fault{Kind: sandbox.Answer, Status: 200,
+			Body: `{"sourceDefinitionId":"99999999-2222-4333-8444-555555555555","dockerImageTag":"1.1.0"}`}, 2},
 		{"a passing failure of Airbyte's own", sandbox.Fault{Kind: sandbox.Answer, Status: 500, Body: `{"errorId":"1"}`, Times: 2}, 3},
 	}
 	for _, tt := range tests {
@@ -297,6 +318,29 @@ func TestLostUpdate(t *testing.T) {
 		if total := r.clock.total(); total < 14*time.Minute || total > 16*time.Minute {
 			t.Errorf("waited %s", total)
 		}
+	})
+	t.Run("never, by something in front that answers 200", func(t *testing.T) {
+		t.Parallel()
+		r := setUp(t, withCredentials("1.8.0"), nil, nil)
+		current := r.existing(t, "1.0.0")
+		r.standIn.AddFault(sandbox.Fault{At: updatePath, Kind: sandbox.Answer, Status: 200, Body: "<html><title>Sign in</title></html>", Times: -1})
+		_, err := r.Apply(t.Context(), moved(current, "1.1.0"), r.log)
+		want(t, err, fault.NotAirbyte, "Sign in", "the definition has not changed", "airbyte-headers")
+		if n := r.asked(updatePath); n != 3 {
+			t.Errorf("%d updates were sent, want 3", n)
+		}
+		if total := r.clock.total(); total > 5*time.Minute {
+			t.Errorf("waited %s", total)
+		}
+	})
+	t.Run("resource requirements alone, by something in front that answers 200", func(t *testing.T) {
+		t.Parallel()
+		r := setUp(t, withCredentials("2.2.0"), nil, nil)
+		ch := moved(r.existing(t, "1.0.0"), "1.0.0")
+		ch.ResourceRequirements = []byte(`{"default":{"cpu_limit":"1"}}`)
+		r.standIn.AddFault(sandbox.Fault{At: updatePath, Kind: sandbox.Answer, Status: 200, Body: "<html></html>", Times: -1})
+		_, err := r.Apply(t.Context(), ch, r.log)
+		want(t, err, fault.NotAirbyte, "web page")
 	})
 	t.Run("resource requirements alone", func(t *testing.T) {
 		t.Parallel()
@@ -401,6 +445,14 @@ func TestReadBack(t *testing.T) {
 			Tombstone: true, Workspaces: []string{sandbox.DefaultWorkspaceID}})
 		_, err := r.Apply(t.Context(), moved(connector.Definition{ID: id, Name: "Acme ERP", Repository: repository, Tag: "1.0.0", Custom: true}, "1.1.0"), r.log)
 		want(t, err, fault.DefinitionDiffers, "does not list it")
+	})
+	t.Run("not custom", func(t *testing.T) {
+		t.Parallel()
+		r := setUp(t, withCredentials("2.2.0"), nil, nil)
+		id := r.standIn.AddDefinition(sandbox.Definition{Type: connector.Source, Name: "Acme ERP", Repository: repository, Tag: "1.0.0",
+			Workspaces: []string{sandbox.DefaultWorkspaceID}})
+		_, err := r.Apply(t.Context(), moved(connector.Definition{ID: id, Name: "Acme ERP", Repository: repository, Tag: "1.0.0", Custom: true}, "1.1.0"), r.log)
+		want(t, err, fault.DefinitionDiffers, "does not list it as a custom definition")
 	})
 	t.Run("another repository", func(t *testing.T) {
 		t.Parallel()
@@ -555,6 +607,8 @@ func TestCommandAnswers(t *testing.T) {
 			fault.ServerSpecFailed, nil, "äEND"},
 		{"no room", "/commands/output/spec", 200, `{"status":"failed","failureReason":{"externalMessage":"Unable to start the spec pod."}}`,
 			fault.ServerSpecFailed, []string{"no room"}, ""},
+		{"started by something in front", "/commands/run/spec", 200, "<html><title>Sign in</title></html>", fault.NotAirbyte, []string{"Sign in"}, ""},
+		{"no status", "/commands/status", 200, `{"ok":true}`, fault.NotAirbyte, []string{"no status"}, ""},
 		{"failure to start", "/commands/run/spec", 500, `{"errorId":"e-9"}`, fault.AirbyteFailed, []string{"e-9", "run the spec of " + repository}, ""},
 		{"failure to ask", "/commands/status", 500, `{"errorId":"e-9"}`, fault.AirbyteFailed, []string{"e-9"}, ""},
 		{"failure to tell", "/commands/output/spec", 404, `{"errorId":"e-9"}`, fault.AirbyteRefused, []string{"e-9"}, ""},

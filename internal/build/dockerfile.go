@@ -10,7 +10,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
+	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/patternmatcher/ignorefile"
@@ -84,9 +86,19 @@ type blueprint struct {
 // blueprint reads a connector's Dockerfile and folder. Its error is a *fault.Error, or several of them joined, or the
 // context's.
 func (b *Builder) blueprint(ctx context.Context, c connector.Connector, w way) (*blueprint, error) {
-	p := &blueprint{connector: c, platforms: c.Recipe.Platforms}
-	if len(p.platforms) == 0 {
-		p.platforms = []string{amd64}
+	p := &blueprint{connector: c}
+	wanted := c.Recipe.Platforms
+	if len(wanted) == 0 {
+		wanted = []string{amd64}
+	}
+	for _, text := range wanted {
+		platform, err := platforms.Parse(text)
+		if err != nil {
+			return nil, &fault.Error{Code: fault.InvalidInput, Op: "read the input", Object: "platforms", Cause: fault.Bounded(err.Error()),
+				Remedy: "Write such as linux/amd64.", Err: err}
+		}
+		// As BuildKit writes it: without the variant that goes without saying.
+		p.platforms = append(p.platforms, platforms.FormatAll(platforms.Normalize(platform)))
 	}
 	read := p.readDockerfile
 	if w == wayLayout {
@@ -214,13 +226,19 @@ func (b *Builder) buildDockerfile(ctx context.Context, c connector.Connector, w 
 	if err != nil {
 		return image.Artifact{}, err
 	}
+	// Both wait for registries, and together they are all that an unchanged connector waits for.
+	var (
+		held  image.Artifact
+		facts connector.Image
+		same  bool
+		wg    sync.WaitGroup
+	)
+	wg.Go(func() { held, facts, same = b.held(ctx, p, log) })
 	v, err := b.preview(ctx, p)
-	if v != nil {
-		for _, f := range v.findings {
-			log.Finding(f)
-		}
+	wg.Wait()
+	for _, f := range v.findings {
+		log.Finding(f)
 	}
-	held, facts, same := b.held(ctx, p, log)
 	if same {
 		// What can't be read of the base image does not matter to an image that is there.
 		log.Info("%s was made from these sources.", c.Reference())
@@ -278,7 +296,7 @@ func (b *Builder) held(ctx context.Context, p *blueprint, log connector.Log) (im
 func (b *Builder) noticeMoved(facts connector.Image, v *preview, log connector.Log) {
 	for _, platform := range facts.Platforms {
 		was := platform.Labels[baseDigestLabel]
-		if v == nil || v.base.digest == "" || was == "" || was == v.base.digest || platform.Labels[baseNameLabel] != v.base.name {
+		if v.base.digest == "" || was == "" || was == v.base.digest || platform.Labels[baseNameLabel] != v.base.name {
 			continue
 		}
 		log.Finding(connector.Finding{Code: fault.BaseMoved, Severity: connector.Notice,

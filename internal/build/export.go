@@ -272,7 +272,7 @@ func (s *solving) explainPush(ctx context.Context, err error) error {
 	case has("x509:", "tls:", "certificate"):
 		return fail(fault.RegistryTLS, "The engine pushes, so it is the engine that must trust the registry's certificate: "+
 			"/etc/docker/certs.d/"+host+"/ca.crt for Docker, [registry.\""+host+"\"] ca=[…] in buildkitd.toml.")
-	case has("connection refused", "no such host", "i/o timeout", "no route to host", "deadline exceeded", "connection reset"):
+	case has("connection refused", "no such host", "i/o timeout", "no route to host", "deadline exceeded", "connection reset", "closed idle connection", "EOF"):
 		return fail(fault.RegistryUnreachable, "The engine pushes from its own network: an address such as localhost is its own there.")
 	}
 	return fail(fault.PushFailed, "Look at what the registry says, and run again.")

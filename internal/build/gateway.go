@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
@@ -129,8 +130,12 @@ func specInGateway(ctx context.Context, g gateway.Client, ref gateway.Reference,
 		return none, noShell()
 	}
 
+	config, err := configFolder(ctx, g)
+	if err != nil {
+		return none, gatewayCannot(ctx, err)
+	}
 	container, err := g.NewContainer(ctx, gateway.NewContainerRequest{NetMode: pb.NetMode_NONE, Mounts: []gateway.Mount{
-		{Dest: "/", MountType: pb.MountType_BIND, Ref: ref}, {Dest: "/config", MountType: pb.MountType_TMPFS}}})
+		{Dest: "/", MountType: pb.MountType_BIND, Ref: ref}, {Dest: "/config", Selector: "/config", MountType: pb.MountType_BIND, Ref: config}}})
 	if err != nil {
 		return none, gatewayCannot(ctx, err)
 	}
@@ -164,6 +169,21 @@ func specInGateway(ctx context.Context, g gateway.Client, ref gateway.Reference,
 	run.Stderr, cut[1] = stderr.kept()
 	run.Truncated = cut[0] || cut[1]
 	return run, nil
+}
+
+// configFolder makes the folder that the connector is started in. It is no tmpfs, because a gateway's containers have that
+// for root only.
+func configFolder(ctx context.Context, g gateway.Client) (gateway.Reference, error) {
+	folder := llb.Scratch().File(llb.Mkdir("/config", 0o755, llb.WithUIDGID(connectorID, connectorID)), llb.WithCustomName("[internal] make /config"))
+	definition, err := folder.Marshal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	result, err := g.Solve(ctx, gateway.SolveRequest{Definition: definition.ToPB()})
+	if err != nil {
+		return nil, err
+	}
+	return result.SingleRef()
 }
 
 func gatewayCannot(ctx context.Context, err error) error {

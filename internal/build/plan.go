@@ -35,8 +35,8 @@ type preview struct {
 	findings []connector.Finding
 }
 
-// preview reads a Dockerfile as BuildKit does, with the configs of its base images, for each platform. Findings are
-// there also when it fails. Its error is a *fault.Error, or the context's.
+// preview reads a Dockerfile as BuildKit does, with the configs of its base images, for each platform. It is never nil,
+// and has findings also when it fails. Its error is a *fault.Error, or the context's.
 func (b *Builder) preview(ctx context.Context, p *blueprint) (*preview, error) {
 	v := &preview{facts: connector.Image{Index: len(p.platforms) > 1}}
 	for i, platform := range p.platforms {

@@ -304,21 +304,27 @@ func (p *progress) warning(w *buildkit.VertexWarning) {
 }
 
 // lastLines are the last lines that a step printed, without secrets; at most n.
-func (p *progress) lastLines(d digest.Digest, n int) []string {
-	s := p.steps[d]
-	if s == nil {
-		return nil
+func (s *step) lastLines(secrets *strings.Replacer, n int) []string {
+	var lines []string
+	for line := range strings.Lines(secrets.Replace(string(s.tail))) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
 	}
-	lines := strings.Split(strings.TrimSpace(p.secrets.Replace(string(s.tail))), "\n")
 	return lines[max(0, len(lines)-n):]
 }
 
-// failed is the name and the failure of the step that failed and that is wanted; false when there is none.
-func (p *progress) failed(wanted func(name string) bool) (name, failure string, found bool) {
+// failed is the step that failed last, which is the one that ended the build: a cache that could not be read fails
+// before, and ends nothing. It is nil when there is none.
+func (p *progress) failed() *step {
+	var last *step
 	for _, s := range p.order {
-		if s.failure != "" && !strings.Contains(s.failure, "context canceled") && wanted(s.name) {
-			return s.name, s.failure, true
+		if s.failure == "" || strings.Contains(s.failure, "context canceled") || strings.HasPrefix(s.name, "importing cache") {
+			continue
+		}
+		if last == nil || s.ended.After(last.ended) {
+			last = s
 		}
 	}
-	return "", "", false
+	return last
 }

@@ -49,6 +49,8 @@ type solving struct {
 	export   exporter
 	// verdict is the error of the checks, which would lose its type on the way through the engine.
 	verdict error
+	// failure is what the frontend or the evaluation said, for the same reason.
+	failure error
 	// facts are what was judged.
 	facts connector.Image
 }
@@ -98,31 +100,16 @@ func quietly(ctx context.Context) context.Context {
 // build is called by the client when the engine is ready. What it returns is exported; when it fails, nothing is.
 func (s *solving) build(ctx context.Context, g gateway.Client) (*gateway.Result, error) {
 	r := &gatewayRecorder{Client: g, seen: map[string]resolvedBase{}}
-	result, err := dockerfile.Build(ctx, r)
+	result, built, err := s.evaluate(ctx, r)
 	if err != nil {
-		return nil, err
-	}
-	built, err := r.finish(s.blueprint, result)
-	if err != nil {
-		return nil, err
-	}
-	// Without this the instructions would run when the checks ask for the first file, and fail in their place.
-	group, evaluating := errgroup.WithContext(ctx)
-	for _, one := range built {
-		if one.ref != nil {
-			group.Go(func() error { return one.ref.Evaluate(evaluating) })
-		}
-	}
-	if err := group.Wait(); err != nil {
+		s.failure = err
 		return nil, err
 	}
 	s.facts = connector.Image{Index: len(built) > 1}
 	for _, one := range built {
 		s.facts.Platforms = append(s.facts.Platforms, one.facts)
 	}
-	if s.preview != nil {
-		s.facts = withLayers(s.facts, s.preview.facts)
-	}
+	s.facts = withLayers(s.facts, s.preview.facts)
 	s.verdict = s.checks.Candidate(ctx, &builtCandidate{facts: s.facts, run: func(ctx context.Context) (connector.SpecRun, error) {
 		return specOf(ctx, g, s.engine, built, s.builder.options.SpecTimeout)
 	}})
@@ -130,6 +117,26 @@ func (s *solving) build(ctx context.Context, g gateway.Client) (*gateway.Result,
 		return nil, errors.New("the image was refused")
 	}
 	return result, nil
+}
+
+// evaluate has every instruction run. Without that they would run when the checks ask for the first file, and fail in
+// their place.
+func (s *solving) evaluate(ctx context.Context, r *gatewayRecorder) (*gateway.Result, []builtImage, error) {
+	result, err := dockerfile.Build(ctx, r)
+	if err != nil {
+		return nil, nil, err
+	}
+	built, err := r.finish(s.blueprint, result)
+	if err != nil {
+		return nil, nil, err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, one := range built {
+		if one.ref != nil {
+			group.Go(func() error { return one.ref.Evaluate(ctx) })
+		}
+	}
+	return result, built, group.Wait()
 }
 
 // options is the request to the engine.

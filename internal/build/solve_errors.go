@@ -1,12 +1,14 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"regexp"
 	"strings"
 
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	solver "github.com/moby/buildkit/solver/errdefs"
 	"github.com/opencontainers/go-digest"
 
@@ -15,7 +17,7 @@ import (
 )
 
 // failedLines is how many lines of a failed instruction's output are told with the error; the log has them all.
-const failedLines = 10
+const failedLines = 3
 
 // explain makes a *fault.Error of what came of a build, unless the checks or the context ended it. The words looked for
 // are those of BuildKit 0.8 to 0.33.
@@ -26,49 +28,58 @@ func (s *solving) explain(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if s.failure != nil && !lost(err) {
+		// As it was before the engine got hold of it; old ones leave nothing of it but the words.
+		err = s.failure
+	}
 	text := s.progress.secrets.Replace(err.Error())
 	if strings.Contains(text, "failed to push") {
 		return s.explainPush(ctx, err)
 	}
-	if name, failure, found := s.progress.failed(func(name string) bool {
-		return strings.HasPrefix(name, "exporting cache") || strings.HasPrefix(name, "preparing build cache")
-	}); found && !isVertex(err) {
+	failed := s.progress.failed()
+	if vertex, ok := errors.AsType[*solver.VertexError](err); ok && s.progress.steps[digest.Digest(vertex.Digest)] != nil {
+		failed = s.progress.steps[digest.Digest(vertex.Digest)]
+	}
+	if failed == nil {
+		return s.explainInstruction(err, text, &step{})
+	}
+	if strings.HasPrefix(failed.name, "exporting cache") || strings.HasPrefix(failed.name, "preparing build cache") {
 		return &fault.Error{Code: fault.CacheFailed, Op: "build", Object: s.connector.Label, Err: err,
-			Cause:  name + ": " + fault.Bounded(failure),
+			Cause:  failed.name + ": " + fault.Bounded(failed.failure),
 			Remedy: "Check the input \"cache-to\"; with ignore-error=true in it, a cache that can't be written stops nothing."}
 	}
-	if source := pulled.FindStringSubmatch(text); source != nil {
-		return s.explainPull(err, source[1], source[2])
+	if ref := pulled.FindStringSubmatch(failed.name); ref != nil {
+		return s.explainPull(err, strings.TrimPrefix(ref[1], "docker-image://"), failed.failure)
 	}
-	return s.explainInstruction(err, text)
+	return s.explainInstruction(err, text, failed)
 }
 
-func isVertex(err error) bool {
-	_, ok := errors.AsType[*solver.VertexError](err)
-	return ok
-}
-
-// pulled finds an image that could not be pulled, and why.
-var pulled = regexp.MustCompile(`(?s)(?:failed to resolve source metadata for|failed to load metadata for|failed to copy:|failed to pull and unpack image) "?([^\s"]+?)"?: (.*)`)
+// pulled finds the image that a step is about that only fetches one, by the names that BuildKit gives such steps.
+var pulled = regexp.MustCompile(`(?:load metadata for|resolve image config for|\] FROM) (\S+)`)
 
 // explainPull tells of an image that the engine can't pull.
 func (s *solving) explainPull(err error, ref, cause string) error {
+	cause = fmt.Sprintf("%s can't pull %s: %s", s.engine.name, fault.Bounded(ref), fault.Bounded(cause))
 	if s.connector.Recipe.SBOM && strings.Contains(ref, "buildkit-syft-scanner") {
-		return &fault.Error{Code: fault.ScannerFailed, Op: "make the bill of materials", Object: s.connector.Label, Err: err,
-			Cause:  fmt.Sprintf("%s can't pull the scanner %s: %s", s.engine.name, fault.Bounded(ref), fault.Bounded(cause)),
+		return &fault.Error{Code: fault.ScannerFailed, Op: "make the bill of materials", Object: s.connector.Label, Err: err, Cause: cause,
 			Remedy: "Let the engine reach docker.io, or leave the input \"sbom\" off."}
 	}
+	line, _ := s.locate(err)
 	remedy := "Check FROM in the Dockerfile, and that the engine reaches the registry: it pulls from its own network."
-	if strings.Contains(cause, "401") || strings.Contains(cause, "403") || strings.Contains(cause, "authoriz") || strings.Contains(cause, "denied") {
+	if s.frontend != "" && strings.Contains(ref, s.frontend) {
+		remedy = "The first line of the Dockerfile (# syntax=) names this image; without that line it is read by this program."
+		if _, _, where, found := parser.DetectSyntax(s.text); found && len(where) > 0 {
+			line = where[0].Start.Line
+		}
+	} else if strings.Contains(cause, "401") || strings.Contains(cause, "403") || strings.Contains(cause, "authoriz") || strings.Contains(cause, "denied") {
 		remedy = "Check that the image exists, and sign in to its registry in an earlier step (docker login): the engine is given that."
 	}
-	return &fault.Error{Code: fault.BaseImage, Op: "build", Object: s.where(err), Err: err, Remedy: remedy,
-		Cause: fmt.Sprintf("%s can't pull %s: %s", s.engine.name, fault.Bounded(ref), fault.Bounded(cause))}
+	return &fault.Error{Code: fault.BaseImage, Op: "build", Object: s.place(line), Err: err, Remedy: remedy, Cause: cause}
 }
 
-// where is the place in the Dockerfile that an error is about, or the connector.
-func (s *solving) where(err error) string {
-	if line, _ := s.locate(err); line > 0 && s.file != "" {
+// place is a line of the Dockerfile, or the connector where the line is not known.
+func (s *solving) place(line int) string {
+	if line > 0 && s.file != "" {
 		return fmt.Sprintf("%s:%d", s.file, line)
 	}
 	return s.connector.Label
@@ -79,61 +90,69 @@ func (s *solving) locate(err error) (line int, text string) {
 	for _, source := range solver.Sources(err) {
 		for _, r := range source.Ranges {
 			line = int(r.GetStart().GetLine())
-			lines := strings.Split(string(s.text), "\n")
-			if line >= 1 && line <= len(lines) {
-				return line, strings.TrimSpace(lines[line-1])
-			}
 		}
 	}
-	return line, ""
+	if where, ok := errors.AsType[*parser.LocationError](err); ok && line == 0 && len(where.Locations) > 0 && len(where.Locations[0]) > 0 {
+		line = where.Locations[0][0].Start.Line
+	}
+	if lines := strings.Split(string(s.text), "\n"); line >= 1 && line <= len(lines) {
+		text = strings.TrimSpace(lines[line-1])
+	}
+	return line, text
+}
+
+// stepPrefix is what BuildKit puts before an instruction in a step's name: the stage, and the instruction's number in it.
+var stepPrefix = regexp.MustCompile(`^\[[^]]*\] `)
+
+// locateStep finds the instruction that a step's name repeats, for engines that tell no line.
+func (s *solving) locateStep(failed *step) (line int, instruction string) {
+	name := strings.Join(strings.Fields(stepPrefix.ReplaceAllString(failed.name, "")), " ")
+	parsed, err := parser.Parse(bytes.NewReader(s.text))
+	if err != nil || name == "" {
+		return 0, name
+	}
+	for _, node := range parsed.AST.Children {
+		if original := strings.Join(strings.Fields(node.Original), " "); original == name || strings.HasPrefix(name, original+" (") {
+			return node.StartLine, name
+		}
+	}
+	return 0, name
 }
 
 var (
-	exitCode     = regexp.MustCompile(`did not complete successfully: (exit code: \d+.*)`)
-	noSuchSecret = regexp.MustCompile(`secret (\S+): not found`)
+	exitCode     = regexp.MustCompile(`exit code: \d+.*`)
+	noSuchSecret = regexp.MustCompile(`secret (\S+?):? not found`)
 	around       = regexp.MustCompile(`^(failed to solve: |rpc error: code = \w+ desc = |failed to run Build function: )+`)
 )
 
 // explainInstruction tells of an instruction that failed, or of a Dockerfile that can't be read.
-func (s *solving) explainInstruction(err error, text string) error {
+func (s *solving) explainInstruction(err error, text string, failed *step) error {
 	line, instruction := s.locate(err)
 	cause := around.ReplaceAllString(text, "")
+	if line > 0 && failed.name == "" {
+		return s.bad(s.file, line, errors.New(cause), "Correct the Dockerfile.")
+	}
+	if line == 0 {
+		line, instruction = s.locateStep(failed)
+	}
 	remedy := "Correct it; the log above has the whole output."
 	if found := noSuchSecret.FindStringSubmatch(text); found != nil {
 		cause = fmt.Sprintf("the secret %s was not given (given: %s)", fault.Bounded(found[1]), secretNames(s.connector.Recipe.Secrets))
 		remedy = "Give it by the input \"build-secrets\": id=" + fault.Bounded(found[1]) + ",env=VARIABLE."
+	} else if found := exitCode.FindString(text); found != "" {
+		cause = found
 	}
-	vertex, ran := errors.AsType[*solver.VertexError](err)
-	if !ran && line > 0 {
-		if e := (*fault.Error)(nil); errors.As(s.bad(s.file, line, errors.New(cause), "Correct the Dockerfile."), &e) {
-			e.Err = err
-			return e
-		}
+	lines := failed.lastLines(s.progress.secrets, failedLines)
+	if len(lines) > 0 {
+		cause += "; it printed last: " + strings.Join(lines, " | ")
 	}
-	if found := exitCode.FindStringSubmatch(text); found != nil {
-		cause = found[1]
-		if strings.Contains(text, "exec format error") {
-			remedy = "The program is for another architecture than the engine runs: cross-compile FROM --platform=$BUILDPLATFORM, or install an emulator."
-		}
-	}
-	if ran {
-		cause = s.withOutput(cause, digest.Digest(vertex.Digest))
+	if strings.Contains(text+strings.Join(lines, " "), "exec format error") {
+		remedy = "The program is for another architecture than the engine runs: cross-compile FROM --platform=$BUILDPLATFORM, or install an emulator."
 	}
 	if instruction != "" {
 		cause = fmt.Sprintf("%s: %s", fault.Bounded(instruction), cause)
 	}
-	return &fault.Error{Code: fault.BuildFailed, Op: "build", Object: s.where(err), Cause: fault.Bounded(cause), Remedy: remedy, Err: err}
-}
-
-// withOutput adds the last line that a failed instruction printed to the cause, and the last few to the log, where they
-// are seen beside the error.
-func (s *solving) withOutput(cause string, vertex digest.Digest) string {
-	lines := s.progress.lastLines(vertex, failedLines)
-	if len(lines) == 0 || lines[len(lines)-1] == "" {
-		return cause
-	}
-	s.log.Untrusted("the end of what the failed instruction printed", strings.Join(lines, "\n"))
-	return cause + ", and the last line of its output is: " + lines[len(lines)-1]
+	return &fault.Error{Code: fault.BuildFailed, Op: "build", Object: s.place(line), Cause: fault.Bounded(cause), Remedy: remedy, Err: err}
 }
 
 func cacheFault(c connector.Connector, input string, err error) error {

@@ -22,6 +22,35 @@ func (l log) Finding(f connector.Finding) {
 	l.Annotate(host.Annotation{Level: level(f.Severity), Title: title(f.Code), Message: message, File: f.File, Line: f.Line})
 }
 
+// transfer shows how far the uploads of a run have come. The total grows as images are found out about, and a bar has
+// one total, so a new bar takes over then.
+type transfer struct {
+	section host.Section
+	total   int64
+	set     func(int64)
+	stop    func()
+}
+
+// progress is called from one goroutine at a time; both numbers are bytes.
+func (t *transfer) progress(done, total int64) {
+	if t.set == nil || total != t.total {
+		t.end()
+		t.total = total
+		t.set, t.stop = t.section.Progress("pushing", total)
+	}
+	t.set(done)
+	if done >= total {
+		t.end()
+	}
+}
+
+func (t *transfer) end() {
+	if t.stop != nil {
+		t.stop()
+		t.set, t.stop = nil, nil
+	}
+}
+
 func level(s connector.Severity) host.Level {
 	switch s {
 	case connector.Error:

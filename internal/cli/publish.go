@@ -93,10 +93,12 @@ func (r *run) do(ctx context.Context, lookup config.Lookup) (err error) {
 
 // work wires the parts and runs them.
 func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section) (_ publish.Result, err error) {
+	transfer := &transfer{section: section}
+	defer transfer.end()
 	images := registry.New(registry.Options{
 		Username: cfg.Registry.Username, Password: cfg.Registry.Password, Token: cfg.Registry.Token, Hosts: hosts(cfg.Connectors),
 		TLS: cfg.Registry.TLS, PlainHTTP: cfg.Registry.PlainHTTP, Getenv: r.Getenv, UserAgent: userAgent(),
-		Log: func(line string) { section.Info("%s", line) },
+		Log: func(line string) { section.Info("%s", line) }, Progress: transfer.progress, Secret: r.host.Mask,
 	})
 	builder := build.New(build.Options{
 		Open: images.Open, Getenv: r.Getenv, UserAgent: userAgent(), Builder: cfg.Build.Builder, BuildkitHosts: cfg.Build.BuildkitHosts,

@@ -6,7 +6,7 @@ RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 # Packages below a folder called testdata are not part of ./... and have to be named.
 PACKAGES := ./... ./testdata/connectors/... ./testdata/demo
 
-.PHONY: build test lint format generate demo ci
+.PHONY: build test bench lint format generate demo ci
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o airbyte-publish .
@@ -14,6 +14,10 @@ build:
 test:
 	go vet $(PACKAGES)
 	go test $(RACE) ./...
+
+# Ratios against buildctl, measured in turn in one run; see docs/performance.md. It needs what .ci/run installs.
+bench:
+	go test ./internal/cli -run '^$$' -bench . -benchtime 1x -timeout 40m
 
 lint:
 	golangci-lint run $(PACKAGES)

@@ -41,7 +41,7 @@ var binary = sync.OnceValues(func() (string, error) {
 })
 
 // runBinary runs the command as a child process.
-func (e environment) runBinary(t *testing.T, args ...string) outcome {
+func (e environment) runBinary(t testing.TB, args ...string) outcome {
 	t.Helper()
 	cmd, stdout, stderr := e.command(t, args...)
 	err := cmd.Run()
@@ -51,7 +51,7 @@ func (e environment) runBinary(t *testing.T, args ...string) outcome {
 	return outcome{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }
 
-func (e environment) command(t *testing.T, args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
+func (e environment) command(t testing.TB, args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
@@ -73,7 +73,7 @@ type builds struct {
 	airbyte *standIn
 }
 
-func startBuilds(t *testing.T, bases ...buildtest.Base) builds {
+func startBuilds(t testing.TB, bases ...buildtest.Base) builds {
 	t.Helper()
 	const user, password = "publisher", "password-of-the-publisher"
 	b := builds{images: registrytest.Start(t, registrytest.Config{Users: map[string]string{user: password}})}
@@ -308,4 +308,26 @@ func running(t *testing.T, pid int) string {
 		}
 	}
 	return below.String()
+}
+
+// TestLintAndPlanNeedNoEngine reads a Dockerfile where there is nothing that could build it.
+func TestLintAndPlanNeedNoEngine(t *testing.T) {
+	t.Parallel()
+	b := startBuilds(t, buildtest.Busybox, buildtest.Golang).with("PATH", "/nowhere", "XDG_RUNTIME_DIR", "/nowhere")
+	dir := copyConnector(t, "source-go-docker", "1.0.0")
+	if o := b.runBinary(t, "lint", dir); o.code != 0 || !strings.Contains(o.stdout, "fit for Airbyte") {
+		t.Errorf("lint: exit code %d\n%s", o.code, o)
+	}
+	o := b.runBinary(t, "plan", "--output", "json", dir)
+	if row := o.result(t).Rows[0]; o.code != 0 || row.Action != "created" || !row.Pushed {
+		t.Errorf("plan: exit code %d\n%s", o.code, o)
+	}
+	o = b.runBinary(t, "publish", "--output", "json", dir)
+	if row := o.result(t).Rows[0]; o.code != 1 || row.Code != "AP401" || row.Pushed {
+		t.Errorf("publish: exit code %d\n%s", o.code, o)
+	}
+	write(t, filepath.Join(dir, "Dockerfile"), "ARG BASE\nFROM ${BASE}\nENTRYPOINT [\"/x\"]\n")
+	if o := b.runBinary(t, "lint", dir); o.code != 1 || !strings.Contains(o.stderr, "AP201") {
+		t.Errorf("lint without AIRBYTE_ENTRYPOINT: exit code %d\n%s", o.code, o)
+	}
 }

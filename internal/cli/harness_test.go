@@ -81,7 +81,7 @@ type standIn struct {
 	requests atomic.Int64
 }
 
-func startAirbyte(t *testing.T, o sandbox.AirbyteOptions) *standIn {
+func startAirbyte(t testing.TB, o sandbox.AirbyteOptions) *standIn {
 	t.Helper()
 	s := &standIn{}
 	observe := o.OnRequest
@@ -153,7 +153,7 @@ func variantOf(t *testing.T, variant string, options ...connectors.Option) strin
 }
 
 // sharedDir outlives a single test; the system removes it with the other temporary files of the package's run.
-func sharedDir(t *testing.T) string {
+func sharedDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "airbyte-publish-test-")
 	if err != nil {
@@ -163,7 +163,7 @@ func sharedDir(t *testing.T) string {
 }
 
 // pushBase pushes the stand-in for Airbyte's base image of manifest-only connectors and returns its reference by digest.
-func pushBase(t *testing.T, repository, user, password string) string {
+func pushBase(t testing.TB, repository, user, password string) string {
 	t.Helper()
 	base, err := connectors.DeclarativeBase(t.Context())
 	if err != nil {
@@ -172,7 +172,7 @@ func pushBase(t *testing.T, repository, user, password string) string {
 	return push(t, base, repository, user, password)
 }
 
-func push(t *testing.T, img v1.Image, repository, user, password string) string {
+func push(t testing.TB, img v1.Image, repository, user, password string) string {
 	t.Helper()
 	ref, err := name.ParseReference(repository+":1", name.Insecure)
 	if err != nil {
@@ -193,14 +193,14 @@ func push(t *testing.T, img v1.Image, repository, user, password string) string 
 }
 
 // folder is a connector's folder with this metadata.yaml.
-func folder(t *testing.T, metadata string) string {
+func folder(t testing.TB, metadata string) string {
 	t.Helper()
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "metadata.yaml"), metadata)
 	return dir
 }
 
-func write(t *testing.T, file, content string) {
+func write(t testing.TB, file, content string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
@@ -211,7 +211,7 @@ func write(t *testing.T, file, content string) {
 }
 
 // copyConnector copies a connector of testdata and gives it another version.
-func copyConnector(t *testing.T, connectorName, version string) string {
+func copyConnector(t testing.TB, connectorName, version string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), connectorName)
 	if err := os.CopyFS(dir, os.DirFS(filepath.Join("..", "..", "testdata", "connectors", connectorName))); err != nil {

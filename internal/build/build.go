@@ -75,7 +75,7 @@ func New(o Options) *Builder {
 	if o.PlainHTTP == nil {
 		o.PlainHTTP = func(string) bool { return false }
 	}
-	return &Builder{options: o, pool: newEngines(max(1, o.Jobs), (&dialing{options: o}).choose)}
+	return &Builder{options: o, pool: newEngines(max(1, o.Jobs), (&dialing{options: o, timeout: dialTimeout}).choose)}
 }
 
 // engines are where Dockerfiles are built. They are looked for when the first build is.

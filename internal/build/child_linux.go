@@ -114,7 +114,7 @@ func (d *dialing) newChild() (*child, error) {
 // configure decides on the daemon's arguments. The variable BUILDKITD_FLAGS adds to them, as it does for BuildKit's own
 // buildctl-daemonless.sh.
 func (c *child) configure(o Options) error {
-	config, err := c.state.config(o)
+	config, err := c.state.config(ownConfig(o), o)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package build
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/build/buildtest"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
@@ -236,5 +239,92 @@ func TestChildDoesNotStart(t *testing.T) {
 	defer b.Close()
 	if err := b.pool.ready(ctx, quiet{}); err != ctx.Err() || err == nil {
 		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestStateDir(t *testing.T) {
+	t.Parallel()
+	base := filepath.Join(t.TempDir(), "airbyte-publish")
+	take := func(bases ...string) *stateDir {
+		t.Helper()
+		s, err := takeState(bases)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.release() })
+		return s
+	}
+	first, second := take(base), take(base)
+	if first.dir != base+"/buildkit" || second.dir != base+"/buildkit-2" {
+		t.Errorf("the folders are %s and %s", first.dir, second.dir)
+	}
+	if info := must(os.Stat(first.dir)); info.Mode().Perm() != 0o700 {
+		t.Errorf("its mode is %s", info.Mode())
+	}
+	// A buildkitd of a run that was killed still has its lock.
+	if err := first.clean(); err != nil {
+		t.Fatal(err)
+	}
+	theirs := must(lockFile(filepath.Join(first.root(), "buildkitd.lock"), os.O_CREATE))
+	if err := first.release(); err != nil {
+		t.Fatal(err)
+	}
+	if third := take(base); third.dir != base+"/buildkit-3" {
+		t.Errorf("the folder is %s", third.dir)
+	}
+	_ = theirs.Close()
+	if fourth := take(base); fourth.dir != first.dir {
+		t.Errorf("the folder is %s", fourth.dir)
+	}
+	// A place that anyone may write to is not taken.
+	open := t.TempDir()
+	if err := os.Chmod(open, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if next := take(open, base); next.dir != base+"/buildkit-4" {
+		t.Errorf("the folder is %s", next.dir)
+	}
+	if _, err := takeState([]string{"/proc/nowhere", open}); err == nil || !strings.Contains(err.Error(), "only its user") {
+		t.Errorf("the error is %v", err)
+	}
+	// A socket's path is bounded.
+	long := take(filepath.Join(t.TempDir(), strings.Repeat("x", 100)))
+	if err := long.clean(); err != nil || len(long.socket()) > maxSocketPath {
+		t.Errorf("the socket is %s, %v", long.socket(), err)
+	}
+	if err := long.release(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(long.run); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it left %s", long.run)
+	}
+}
+
+func TestStateBases(t *testing.T) {
+	t.Parallel()
+	temp := "/temp/airbyte-publish-" + strconv.Itoa(os.Geteuid())
+	for name, tt := range map[string]struct{ env, want []string }{
+		"cache":          {[]string{"XDG_CACHE_HOME", "/c", "HOME", "/h"}, []string{"/c/airbyte-publish", temp}},
+		"home":           {[]string{"HOME", "/h"}, []string{"/h/.cache/airbyte-publish", temp}},
+		"a broken cache": {[]string{"XDG_CACHE_HOME", "c", "HOME", "/h"}, []string{"/h/.cache/airbyte-publish", temp}},
+		"nothing":        {nil, []string{temp}},
+	} {
+		if got := stateBases(Options{Getenv: environment(tt.env...), TempDir: "/temp"}); !slices.Equal(got, tt.want) {
+			t.Errorf("%s: the folders are %q", name, got)
+		}
+	}
+}
+
+func TestStateConfig(t *testing.T) {
+	t.Parallel()
+	s := &stateDir{dir: "/x"}
+	own := folderOf(t, map[string]string{"buildkitd.toml": "debug = true\n[registry.\"b.example\"]\nmirrors = [\"m\"]\n"})
+	o := Options{Hosts: []string{"a.example:5000", "b.example", "c.example", "a.example:5000"},
+		PlainHTTP: func(host string) bool { return host != "c.example" }}
+	got, err := s.config(filepath.Join(own, "buildkitd.toml"), o)
+	want := "debug = true\n[registry.\"b.example\"]\nmirrors = [\"m\"]\n\n[worker.oci]\ndefaultCgroupParent = \"" + s.cgroup() +
+		"\"\n\n[registry.\"a.example:5000\"]\nhttp = true\n"
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v\n%s", err, diff)
 	}
 }

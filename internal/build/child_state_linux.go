@@ -164,17 +164,21 @@ func (s *stateDir) removeCgroups() {
 	}
 }
 
+// ownConfig is where buildkitd looks for its configuration by itself.
+func ownConfig(o Options) string {
+	dir := o.Getenv("XDG_CONFIG_HOME")
+	switch {
+	case os.Geteuid() == 0:
+		dir = "/etc"
+	case dir == "":
+		dir = filepath.Join(o.Getenv("HOME"), ".config")
+	}
+	return filepath.Join(dir, "buildkit", "buildkitd.toml")
+}
+
 // config is the daemon's configuration: the user's own, which it replaces, with a control group of ours and the
 // registries for which plain http was asked. BuildKit takes those on loopback that way anyway.
-func (s *stateDir) config(o Options) (string, error) {
-	own := "/etc/buildkit/buildkitd.toml"
-	if os.Geteuid() != 0 {
-		dir := o.Getenv("XDG_CONFIG_HOME")
-		if dir == "" {
-			dir = filepath.Join(o.Getenv("HOME"), ".config")
-		}
-		own = filepath.Join(dir, "buildkit", "buildkitd.toml")
-	}
+func (s *stateDir) config(own string, o Options) (string, error) {
 	content, err := os.ReadFile(own)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err

@@ -33,6 +33,8 @@ const dialTimeout = 5 * time.Second
 // dialing finds the engines of a run.
 type dialing struct {
 	options Options
+	// timeout is dialTimeout.
+	timeout time.Duration
 	// reached is what came of reaching a Docker engine, because two ways lead through the same one. Choosing is done by
 	// one goroutine.
 	reached map[dockerEndpoint]reached

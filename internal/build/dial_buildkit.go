@@ -130,7 +130,7 @@ func (d *dialing) remote(ctx context.Context, address string, files tlsFiles) (*
 	if err != nil {
 		return nil, err
 	}
-	e, err := open(ctx, dialTimeout, c)
+	e, err := open(ctx, d.timeout, c)
 	if err != nil && files != (tlsFiles{}) && files.cert == "" && hungUp(err) {
 		return nil, fmt.Errorf("%w (no cert and key are given, which it may want)", err)
 	}

@@ -53,11 +53,11 @@ func (d *dialing) buildx(ctx context.Context, log connector.Log) ([]*engine, err
 // nodes connects to the first node of a builder that can be reached.
 func (d *dialing) nodes(ctx context.Context, b buildxBuilder, log connector.Log) (*engine, error) {
 	name := fault.Bounded(b.Name)
-	var errs []error
+	var causes []string
 	for _, node := range b.Nodes {
 		e, err := d.node(ctx, b.Driver, node.Name, node.Endpoint, node.DriverOpts)
 		if err != nil {
-			errs = append(errs, err)
+			causes = append(causes, err.Error())
 			continue
 		}
 		e.name += fmt.Sprintf(" (buildx builder %s)", name)
@@ -66,7 +66,7 @@ func (d *dialing) nodes(ctx context.Context, b buildxBuilder, log connector.Log)
 		}
 		return e, nil
 	}
-	return nil, fmt.Errorf("the buildx builder %s can't be used: %w", name, errors.Join(errs...))
+	return nil, fmt.Errorf("the buildx builder %s can't be used: %s", name, strings.Join(causes, "; "))
 }
 
 func (d *dialing) node(ctx context.Context, driver, name, endpoint string, options map[string]string) (*engine, error) {
@@ -181,7 +181,7 @@ func (d *dialing) runningBuildx(ctx context.Context) (*engine, error) {
 		return nil, err
 	}
 	defer func() { _ = c.Close() }()
-	limited, cancel := context.WithTimeout(ctx, dialTimeout)
+	limited, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	found, err := c.ContainerList(limited, docker.ContainerListOptions{
 		Filters: docker.Filters{}.Add("name", "^/"+buildxPrefix).Add("status", "running")})

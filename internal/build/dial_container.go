@@ -30,7 +30,7 @@ func (d *dialing) container(ctx context.Context, endpoint dockerEndpoint, name s
 		_ = c.Close()
 		return nil, err
 	}
-	e, err := open(ctx, dialTimeout, b, c)
+	e, err := open(ctx, d.timeout, b, c)
 	if err != nil {
 		return nil, fmt.Errorf("BuildKit in the container %s can't be used: %w", fault.Bounded(name), err)
 	}

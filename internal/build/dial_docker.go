@@ -28,12 +28,14 @@ func (d *dialing) reach(ctx context.Context, endpoint dockerEndpoint, c *docker.
 	if r, known := d.reached[endpoint]; known {
 		return r
 	}
-	limited, cancel := context.WithTimeout(ctx, dialTimeout)
+	limited, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	version, err := c.ServerVersion(limited, docker.ServerVersionOptions{})
 	switch {
 	case err != nil && limited.Err() != nil && ctx.Err() == nil:
-		err = fmt.Errorf("no answer within %s", dialTimeout)
+		err = fmt.Errorf("no answer within %s", d.timeout)
+	case err != nil && strings.Contains(err.Error(), "Is the docker daemon running?"):
+		err = errors.New("it refuses connections")
 	case err == nil && version.Os != "linux":
 		err = fmt.Errorf("it runs %s containers, and connectors are Linux images", version.Os)
 	}
@@ -98,7 +100,7 @@ func (d *dialing) embedded(ctx context.Context, endpoint dockerEndpoint) (*engin
 	if err != nil {
 		return nil, err
 	}
-	e, err := dialEmbedded(ctx, endpoint, c, r.native())
+	e, err := d.dialEmbedded(ctx, endpoint, c, r.native())
 	if err != nil {
 		_ = c.Close()
 		return nil, fmt.Errorf("the engine at %s has no BuildKit that could be used (Docker has, Podman has not): %w", endpoint.host, err)
@@ -111,7 +113,7 @@ func (d *dialing) embedded(ctx context.Context, endpoint dockerEndpoint) (*engin
 	return e, nil
 }
 
-func dialEmbedded(ctx context.Context, endpoint dockerEndpoint, c *docker.Client, native bool) (*engine, error) {
+func (d *dialing) dialEmbedded(ctx context.Context, endpoint dockerEndpoint, c *docker.Client, native bool) (*engine, error) {
 	if native {
 		dial, err := endpoint.nativeDialer(c)
 		if err != nil {
@@ -133,7 +135,7 @@ func dialEmbedded(ctx context.Context, endpoint dockerEndpoint, c *docker.Client
 	if err != nil {
 		return nil, err
 	}
-	return open(ctx, dialTimeout, b)
+	return open(ctx, d.timeout, b)
 }
 
 // nativeTimeout is short: the engine has just answered, and there is another way.

@@ -264,6 +264,25 @@ func TestDialBuildx(t *testing.T) {
 	}
 }
 
+// TestDialDockerBySSH is not parallel, because the ssh command is found on the process's PATH.
+func TestDialDockerBySSH(t *testing.T) {
+	d := buildtest.SharedDocker(t, buildtest.DockerOptions{})
+	dir := t.TempDir()
+	script := "#!/bin/sh\necho \"$*\" >> " + dir + "/calls\n" + relayVariable + "=" + strings.TrimPrefix(d.Host, "unix://") + " exec " + os.Args[0] + "\n"
+	if err := os.WriteFile(filepath.Join(dir, "ssh"), []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	engines, log := dialed(t, Options{Getenv: environment("DOCKER_HOST", "ssh://me@engine.example:22")})
+	if len(engines) != 1 || !strings.HasSuffix(engines[0].name, " at ssh://me@engine.example:22") {
+		t.Fatalf("chosen: %+v\n%s", engines, log)
+	}
+	works(t, engines[0])
+	if calls := string(must(os.ReadFile(dir + "/calls"))); !strings.Contains(calls, "-l me") || !strings.Contains(calls, "engine.example docker system dial-stdio") {
+		t.Errorf("ssh was called with %s", calls)
+	}
+}
+
 func TestDialContainerRefused(t *testing.T) {
 	t.Parallel()
 	d := buildtest.SharedDocker(t, buildtest.DockerOptions{})

@@ -167,7 +167,8 @@ func (p *progress) vertex(v *buildkit.Vertex) {
 	if v.Completed.After(s.ended) {
 		s.ended = *v.Completed
 	}
-	s.cached = v.Cached
+	// What came out of a cache may begin again, to be fetched.
+	s.cached = s.cached || v.Cached
 	s.due = s.due || s.shown == 0 || s.failure != ""
 }
 

@@ -206,15 +206,16 @@ func TestBuildThatFails(t *testing.T) {
 	}
 }
 
-// armBase pushes busybox as a base image that says that it is for arm64.
-func (r *target) armBase(t *testing.T, ref string) v1.Image {
+// changedBase is busybox as a base image with another config, which says that it is for an architecture. It is pushed
+// where ref is not empty.
+func (r *target) changedBase(t *testing.T, architecture, ref string) v1.Image {
 	t.Helper()
 	file, err := buildtest.Busybox.Image(t).ConfigFile()
 	if err != nil {
 		t.Fatal(err)
 	}
 	file = file.DeepCopy()
-	file.Architecture = "arm64"
+	file.Architecture, file.Author = architecture, "somebody else"
 	img, err := mutate.ConfigFile(buildtest.Busybox.Image(t), file)
 	if err != nil {
 		t.Fatal(err)
@@ -237,7 +238,7 @@ func TestBaseOfAnotherArchitectureIsFoundOut(t *testing.T) {
 		t.Run(e.name, func(t *testing.T) {
 			t.Parallel()
 			r := newTarget(t, registrytest.Config{}, e.options(t))
-			r.armBase(t, "base/arm:1")
+			r.changedBase(t, "arm64", "base/arm:1")
 			c := r.shellConnector(t, printsSpec, map[string]string{"Dockerfile": "FROM " + r.Addr + "/base/arm:1\nCOPY run.sh /\nENV AIRBYTE_ENTRYPOINT=/run.sh\n"})
 			var planned, judged connector.Image
 			_, err := r.Builder.Build(t.Context(), c, quiet{}, connector.Checks{

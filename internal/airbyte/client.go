@@ -38,7 +38,7 @@ type Options struct {
 	// any of Airbyte's own time limits for them.
 	Timeout   time.Duration
 	UserAgent string
-	// Log, if set, is told what is tried again and why.
+	// Log, if set, is told which Airbyte it is, and what is tried again and why.
 	Log func(format string, args ...any)
 	// Now and Sleep are the clock. Sleep returns ctx's error when ctx ends first. Nil means the real ones.
 	Now   func() time.Time

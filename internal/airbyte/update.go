@@ -104,7 +104,7 @@ func (c *Client) explainUpdate(i instance, q call, r *reply, err error, verdict 
 	switch verdict {
 	case strange:
 		f := c.notJSON(q, r, nil)
-		f.Cause += "; the definition has not changed"
+		f.Cause += "; the definition shows no change"
 		return f
 	case lost:
 		problem, _ := c.problem(q, r, err)

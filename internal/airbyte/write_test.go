@@ -325,7 +325,7 @@ func TestLostUpdate(t *testing.T) {
 		current := r.existing(t, "1.0.0")
 		r.standIn.AddFault(sandbox.Fault{At: updatePath, Kind: sandbox.Answer, Status: 200, Body: "<html><title>Sign in</title></html>", Times: -1})
 		_, err := r.Apply(t.Context(), moved(current, "1.1.0"), r.log)
-		want(t, err, fault.NotAirbyte, "Sign in", "the definition has not changed", "airbyte-headers")
+		want(t, err, fault.NotAirbyte, "Sign in", "the definition shows no change", "airbyte-headers")
 		if n := r.asked(updatePath); n != 3 {
 			t.Errorf("%d updates were sent, want 3", n)
 		}

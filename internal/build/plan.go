@@ -107,12 +107,17 @@ func (p *blueprint) lint(rule, message string, where []parser.Range) connector.F
 
 // explainDockerfile makes a *fault.Error of what Dockerfile2LLB says, with the line that it is about.
 func (p *blueprint) explainDockerfile(err error) error {
-	if e, ok := errors.AsType[*fault.Error](err); ok {
-		return e
-	}
 	line := 0
 	if where, ok := errors.AsType[*parser.LocationError](err); ok && len(where.Locations) > 0 && len(where.Locations[0]) > 0 {
 		line = where.Locations[0][0].Start.Line
+	}
+	if e, ok := errors.AsType[*fault.Error](err); ok {
+		if line > 0 && p.file != "" {
+			told := *e
+			told.Object = fmt.Sprintf("%s (%s:%d)", e.Object, p.file, line)
+			e = &told
+		}
+		return e
 	}
 	remedy := "Correct the Dockerfile."
 	if p.frontend != "" {

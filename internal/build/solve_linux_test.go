@@ -54,10 +54,6 @@ func onDocker(o buildtest.DockerOptions) anEngine {
 	}, !o.Containerd}
 }
 
-func env(values map[string]string) func(string) string {
-	return func(name string) string { return values[name] }
-}
-
 var allEngines = []anEngine{
 	{"buildkitd", onBuildkit(buildtest.BuildkitdOptions{}), false},
 	{"rootless buildkitd", onBuildkit(buildtest.BuildkitdOptions{Rootless: true}), false},

@@ -41,6 +41,8 @@ type sourceError struct {
 func (e *sourceError) Error() string { return e.what + ": " + e.err.Error() }
 func (e *sourceError) Unwrap() error { return e.err }
 
+const remedyRunAgain = "Run again; what was pushed already is not pushed again. Check what stands between this machine and the registry."
+
 const remedyRateLimit = "Wait and run again; sign in if there were no credentials, since limits are higher then."
 
 // explain makes of err what a person needs to know: what was done, to what, what the other side said and what to do.
@@ -162,6 +164,13 @@ func (c *Client) explainTLS(f *fault.Error, err error, host string) bool {
 func (c *Client) explainNetwork(f *fault.Error, err error, host string, st step) bool {
 	f.Code = fault.RegistryUnreachable
 	f.Remedy = "Check the registry's name and port, and that this machine may reach it."
+	if e, ok := errors.AsType[*stallError](err); ok {
+		f.Cause = e.Error()
+		if f.Remedy = remedyRunAgain; st.push && !st.signIn {
+			f.Code = fault.PushFailed
+		}
+		return true
+	}
 	if e, ok := errors.AsType[*net.DNSError](err); ok {
 		f.Cause = "the name " + c.secrets.bounded(e.Name) + " can't be resolved"
 		return true
@@ -184,7 +193,7 @@ func (c *Client) explainNetwork(f *fault.Error, err error, host string, st step)
 		f.Cause = host + " broke the connection each time: " + c.secrets.bounded(rootText(err))
 		if st.push && !st.signIn {
 			f.Code = fault.PushFailed
-			f.Remedy = "Run again; what was pushed already is not pushed again. Check what stands between this machine and the registry." +
+			f.Remedy = remedyRunAgain +
 				hint(host, fault.RepositoryMissing)
 		}
 		return true

@@ -33,7 +33,11 @@ func (c *Client) Open(ctx context.Context, ref string) (image.Artifact, error) {
 		return image.Artifact{}, err
 	}
 	st := step{op: op, object: r.Name(), end: s.end, cred: s.cred}
-	d, err := remote.Get(r, c.remote(ctx, s)...)
+	var d *remote.Descriptor
+	err = c.again(ctx, r.Context().RegistryStr(), func() error {
+		d, err = remote.Get(r, c.remote(ctx, s)...)
+		return err
+	})
 	if err != nil {
 		return image.Artifact{}, c.explain(ctx, err, st)
 	}

@@ -70,6 +70,8 @@ type Client struct {
 	keys    *keychain
 	secrets *secrets
 	notices *notices
+	// idle is idleTime, but shorter in tests.
+	idle time.Duration
 	// own goes to Hosts, ownNoCert on their behalf to hosts that they redirect to, others to all else.
 	own, ownNoCert, others http.RoundTripper
 
@@ -104,6 +106,7 @@ func New(o Options) *Client {
 		options:   o,
 		hosts:     map[string]bool{},
 		secrets:   known,
+		idle:      idleTime,
 		notices:   newNotices(o.Log, known),
 		endpoints: map[string]*endpoint{},
 		sessions:  map[string]*cell[*session]{},

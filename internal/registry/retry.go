@@ -63,7 +63,7 @@ func (r retrying) RoundTrip(req *http.Request) (*http.Response, error) {
 		default:
 			return res, err
 		}
-		reason := "the connection broke"
+		reason := broken(err)
 		if err == nil {
 			reason = fmt.Sprintf("it answered %d %s", res.StatusCode, http.StatusText(res.StatusCode))
 			drain(res)
@@ -141,10 +141,19 @@ func restartable(err error) (reason string, ok bool) {
 		}
 		return "", false
 	}
-	if ue, is := errors.AsType[*url.Error](err); is && (ue.Op == "Patch" || ue.Op == "Put") && transient(err) {
-		return "the connection broke", true
+	// What is no *url.Error came up while the answer was read, which the transport does not see.
+	if ue, is := errors.AsType[*url.Error](err); (!is || ue.Op == "Patch" || ue.Op == "Put") && transient(err) {
+		return broken(err), true
 	}
 	return "", false
+}
+
+// broken says what became of a connection that failed with err.
+func broken(err error) string {
+	if stall, ok := errors.AsType[*stallError](err); ok {
+		return "it " + stall.what
+	}
+	return "the connection broke"
 }
 
 // passing tells whether a status may be another one in a moment. 499 and 522 are those of nginx and Cloudflare for a
@@ -162,6 +171,9 @@ func transient(err error) bool {
 	}
 	if _, ok := errors.AsType[*certificateError](err); ok {
 		return false
+	}
+	if _, ok := errors.AsType[*stallError](err); ok {
+		return true
 	}
 	if d, ok := errors.AsType[*net.DNSError](err); ok {
 		return d.IsTemporary && !d.IsNotFound

@@ -147,7 +147,11 @@ func (c *Client) digestOf(ctx context.Context, s *session, ref name.Reference) (
 	if _, ok := errors.AsType[*url.Error](err); ok {
 		return "", err
 	}
-	got, gerr := remote.Get(ref, options...)
+	var got *remote.Descriptor
+	gerr := c.again(ctx, ref.Context().RegistryStr(), func() error {
+		got, err = remote.Get(ref, options...)
+		return err
+	})
 	if gerr == nil {
 		return got.Digest.String(), nil
 	}

@@ -17,6 +17,7 @@ import (
 //	fresh      gives each attempt a body from its beginning
 //	guarded    lets nothing out over http unless asked, and no credential to a host that it does not belong to
 //	watched    collects secrets, warnings and rate limits, and sees uploads being opened
+//	timed      ends what does not move any more, and cuts the bodies of errors (stall.go)
 //	routed     takes the connection that has the right trust and client certificate
 func (c *Client) stack(e *endpoint) http.RoundTripper {
 	var own, foreign = c.others, c.others
@@ -24,6 +25,7 @@ func (c *Client) stack(e *endpoint) http.RoundTripper {
 		own, foreign = c.own, c.ownNoCert
 	}
 	var rt http.RoundTripper = routed{e, own, foreign}
+	rt = timed{rt, c}
 	rt = watched{e, rt, c}
 	rt = guarded{e, rt}
 	rt = fresh{rt}
@@ -42,10 +44,11 @@ func newTransport(trust *tls.Config) http.RoundTripper {
 		IdleConnTimeout:       90 * time.Second,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ExpectContinueTimeout: time.Second,
-		// Registries on object stores copy a blob before they answer its last PUT.
-		ResponseHeaderTimeout: 5 * time.Minute,
-		WriteBufferSize:       64 << 10,
-		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
+		ResponseHeaderTimeout: headerTime,
+		// A connection of HTTP/2 that died is shared by many requests and kept for later ones.
+		HTTP2:           &http.HTTP2Config{SendPingTimeout: 30 * time.Second, PingTimeout: 15 * time.Second},
+		WriteBufferSize: 64 << 10,
+		TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 	}
 	if trust != nil {
 		t.TLSClientConfig = trust.Clone()

@@ -59,7 +59,7 @@ func processes(t *testing.T, text string) []string {
 	return found
 }
 
-// mounts are those of this test's namespace, and control groups those of the machine, with a text in their names.
+// mountsAndCgroups are the mounts of this test's namespace with a text in them, and the control groups of a name.
 func mountsAndCgroups(t *testing.T, text, cgroup string) []string {
 	t.Helper()
 	var found []string
@@ -206,8 +206,26 @@ func TestKilled(t *testing.T) {
 			}
 			<-ended
 			eventually(t, "everything has ended", func() bool { return len(processes(t, home))+len(processes(t, marker)) == 0 })
-			if left := mountsAndCgroups(t, home, "nothing"); len(left) > 0 {
+			if left := mountsAndCgroups(t, home, "none"); len(left) > 0 {
 				t.Errorf("it left %q", left)
+			}
+			if tt.rootless {
+				return
+			}
+			// What the kernel leaves, the next run on the machine cleans up: control groups without a process.
+			next, err := takeState([]string{filepath.Join(home, ".cache", "airbyte-publish")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if left := mountsAndCgroups(t, home, next.cgroup()); len(left) == 0 {
+				t.Error("there is nothing to clean up, so that this proves nothing")
+			}
+			eventually(t, "nothing is left", func() bool {
+				next.removeCgroups()
+				return len(mountsAndCgroups(t, home, next.cgroup())) == 0
+			})
+			if err := next.release(); err != nil {
+				t.Error(err)
 			}
 		})
 	}

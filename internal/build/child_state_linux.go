@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -156,8 +157,14 @@ func (s *stateDir) removeCgroups() {
 	for _, pattern := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
 		parents, _ := filepath.Glob(filepath.Join(pattern, s.cgroup()))
 		for _, parent := range parents {
-			children, _ := filepath.Glob(filepath.Join(parent, "*"))
-			for _, dir := range append(children, parent) {
+			var dirs []string
+			_ = filepath.WalkDir(parent, func(path string, entry fs.DirEntry, err error) error {
+				if err == nil && entry.IsDir() {
+					dirs = append(dirs, path)
+				}
+				return nil
+			})
+			for _, dir := range slices.Backward(dirs) {
 				_ = unix.Rmdir(dir)
 			}
 		}

@@ -83,7 +83,8 @@ func (d *dialing) choose(ctx context.Context, log connector.Log) ([]*engine, err
 	return nil, &fault.Error{Code: fault.NoBuilder, Op: "find a build engine for the Dockerfile", Object: "builder auto",
 		Cause: "none was found: " + strings.Join(reasons, "; "),
 		Remedy: "Start Docker, name a BuildKit by the input buildkit-host or BUILDKIT_HOST, install buildkit (buildkitd, runc, and " +
-			"rootlesskit for users other than root), or build the image elsewhere and name it by the input source."}
+			"rootlesskit for users other than root), or build the image elsewhere and name it by the input source: oci:DIR, " +
+			"oci-archive:FILE, docker-archive:FILE, docker-daemon:NAME:TAG or docker://REF."}
 }
 
 // unreachable is the fault of an engine that was asked for.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	buildkit "github.com/moby/buildkit/client"
@@ -38,6 +39,7 @@ type progress struct {
 	file string
 	told map[string]bool
 
+	mu sync.Mutex
 	// steps are by vertex; those that the frontend calls one thing are one step. order is that of their beginning.
 	steps  map[digest.Digest]*step
 	groups map[string]*step
@@ -54,8 +56,8 @@ type step struct {
 	running      map[digest.Digest]bool
 	cached       bool
 	failure      string
-	// due tells that its line has yet to be printed.
-	due bool
+	// due tells that its line is to be printed, told that it was.
+	due, told bool
 	// output is what has not been shown yet, since when; shown and dropped count bytes; tail is the end of all.
 	output         []byte
 	since          time.Time
@@ -118,7 +120,16 @@ func (p *progress) follow(statuses <-chan *buildkit.SolveStatus) {
 	}
 }
 
+// rest shows the lines of steps that are done so far, so that they stand before what is told next.
+func (p *progress) rest() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.settle(func(*step) bool { return true })
+}
+
 func (p *progress) take(status *buildkit.SolveStatus) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, v := range status.Vertexes {
 		p.vertex(v)
 	}
@@ -129,9 +140,16 @@ func (p *progress) take(status *buildkit.SolveStatus) {
 		p.warning(w)
 	}
 	for _, v := range status.Vertexes {
-		if s := p.steps[v.Digest]; len(s.running) == 0 && len(s.output) > 0 {
+		s := p.steps[v.Digest]
+		if len(s.running) > 0 {
+			continue
+		}
+		if len(s.output) > 0 {
 			p.settle(func(other *step) bool { return other.ended.Before(s.ended) })
 			p.show(s, s.outcome(), true)
+		}
+		if p.followed == s {
+			p.followed = nil
 		}
 	}
 }
@@ -169,7 +187,7 @@ func (p *progress) vertex(v *buildkit.Vertex) {
 	}
 	// What came out of a cache may begin again, to be fetched.
 	s.cached = s.cached || v.Cached
-	s.due = s.due || s.shown == 0 || s.failure != ""
+	s.due = !s.told
 }
 
 // outcome is how a step ended, for the end of its line.
@@ -193,7 +211,7 @@ func (p *progress) settle(wanted func(*step) bool) {
 	resting := slices.DeleteFunc(slices.Clone(p.order), func(s *step) bool { return !s.due || len(s.running) > 0 || !wanted(s) })
 	slices.SortStableFunc(resting, func(a, b *step) int { return a.ended.Compare(b.ended) })
 	for _, s := range resting {
-		s.due = false
+		s.due, s.told = false, true
 		outcome := s.outcome()
 		if outcome == ": failed" {
 			p.log.Info("%s%s: %s", stepName(s.name), outcome, fault.Bounded(s.failure))
@@ -215,10 +233,12 @@ func (p *progress) output(l *buildkit.VertexLog) {
 	s.output = append(s.output, l.Data...)
 	s.tail = append(s.tail, l.Data...)
 	if extra := len(s.tail) - 2*stepTailSize; extra > 0 {
-		s.tail = append(s.tail[:0], s.tail[extra:]...)
+		s.tail = append(s.tail[:0], afterLine(s.tail[extra:])...)
 	}
 	if extra := len(s.output) - maxOutput; extra > 0 {
-		s.output, s.dropped = append(s.output[:0], s.output[extra:]...), s.dropped+extra
+		rest := afterLine(s.output[extra:])
+		s.dropped += len(s.output) - len(rest)
+		s.output = append(s.output[:0], rest...)
 	}
 	if len(s.output) >= flushSize && (p.followed == nil || p.followed == s) {
 		p.followed = s
@@ -226,9 +246,14 @@ func (p *progress) output(l *buildkit.VertexLog) {
 	}
 }
 
+// afterLine leaves out the rest of a line that was cut, of which a part may be half a secret.
+func afterLine(text []byte) []byte { return text[bytes.IndexByte(text, '\n')+1:] }
+
 // flush shows what has come of the step that is followed, or begins to follow the one that has waited longest, and the
 // lines of steps that seem to be done.
 func (p *progress) flush(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.settle(func(s *step) bool { return now.Sub(s.ended) >= flushInterval })
 	if p.followed == nil {
 		for _, s := range p.order {
@@ -255,7 +280,7 @@ func (p *progress) show(s *step, outcome string, all bool) {
 	cut := len(text)
 	if room := maxOutput - s.shown; cut > room {
 		s.dropped += cut - max(room, 0)
-		text = text[cut-max(room, 0):]
+		text = afterLine(text[cut-max(room, 0):])
 	}
 	s.shown += len(text)
 	shown := p.secrets.Replace(string(text))
@@ -265,16 +290,15 @@ func (p *progress) show(s *step, outcome string, all bool) {
 	}
 	s.output = s.output[cut:]
 	if all {
-		s.due = false
-		if p.followed == s {
-			p.followed = nil
-		}
+		s.due, s.told = false, true
 	}
 	p.log.Untrusted(stepName(s.name)+outcome, shown)
 }
 
 // end shows what is left.
 func (p *progress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.settle(func(*step) bool { return true })
 	for _, s := range p.order {
 		p.show(s, "", true)

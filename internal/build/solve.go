@@ -110,6 +110,7 @@ func (s *solving) build(ctx context.Context, g gateway.Client) (*gateway.Result,
 		s.facts.Platforms = append(s.facts.Platforms, one.facts)
 	}
 	s.facts = withLayers(s.facts, s.preview.facts)
+	s.progress.rest()
 	s.verdict = s.checks.Candidate(ctx, &builtCandidate{facts: s.facts, run: func(ctx context.Context) (connector.SpecRun, error) {
 		return specOf(ctx, g, s.engine, built, s.builder.options.SpecTimeout)
 	}})

@@ -469,7 +469,7 @@ func TestContextFiles(t *testing.T) {
 		rules string
 		want  []string
 	}{
-		{"by default", []string{"manifest.yaml", ".git/x", "sub/.git", "secrets/a", ".env", "a/__pycache__/b.pyc", "build/x", "data/build/x"}, "",
+		{"by default", []string{"manifest.yaml", "airbyte-publish.env", "airbyte-publish.md", ".git/x", "sub/.git", "secrets/a", ".env", "a/__pycache__/b.pyc", "build/x", "data/build/x"}, "",
 			[]string{"data/build/x", "manifest.yaml"}},
 		{"by its own rules", []string{"manifest.yaml", "secrets/a", "a/b.tmp", "a/c"}, "**/*.tmp\n# comment\n",
 			[]string{".dockerignore", "a/c", "manifest.yaml", "secrets/a"}},

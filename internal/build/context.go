@@ -20,8 +20,9 @@ import (
 // ignoreFile is where a folder says which of its files stay out of the image, in Docker's syntax.
 const ignoreFile = ".dockerignore"
 
-// alwaysIgnored never goes into an image: git's own data, which may hold credentials and differs between clones.
-var alwaysIgnored = []string{"**/.git"}
+// alwaysIgnored never goes into an image: git's own data, which may hold credentials and differs between clones, and the
+// files in which a run on GitLab leaves its outputs, which would change the image of the next run.
+var alwaysIgnored = []string{"**/.git", "airbyte-publish.env", "airbyte-publish.md"}
 
 // ignoredByDefault stays out when the folder has no .dockerignore. Airbyte's own build leaves secrets, .venv and build
 // out (its Dockerfile.manifest-only-connector.dockerignore); the rest is what Python and editors leave behind, which

@@ -22,14 +22,14 @@ func (c *Client) CheckPush(ctx context.Context, repository image.Repository) err
 	if err != nil {
 		return err
 	}
-	_, err = cellOf(&c.mu, c.checks, repo.Name()).get(func() (struct{}, error) {
-		return struct{}{}, c.checkPush(ctx, repo)
+	const op = "prove the right to push to"
+	_, err = cellOf(&c.mu, c.checks, repo.Name()).get(ctx, func() (struct{}, error) {
+		return struct{}{}, c.checkPush(ctx, op, repo)
 	})
-	return err
+	return c.explain(ctx, err, step{op: op, object: repo.Name(), end: c.endpoint(repo.Registry), push: true})
 }
 
-func (c *Client) checkPush(ctx context.Context, repo name.Repository) error {
-	const op = "prove the right to push to"
+func (c *Client) checkPush(ctx context.Context, op string, repo name.Repository) error {
 	s, err := c.signIn(ctx, op, repo, true)
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func (c *Client) cancelUpload(ctx context.Context, s *session, res *http.Respons
 	ctx, cancel := context.WithTimeout(ctx, cancelTime)
 	defer cancel()
 	scopes := []string{s.repo.Scope(transport.DeleteScope)}
-	rt, err := transport.NewWithContext(ctx, s.repo.Registry, s.cred.auth, remembered{s.end}, scopes)
+	rt, err := transport.NewWithContext(ctx, s.repo.Registry, s.cred.auth, s.end.remembered(), scopes)
 	if err != nil {
 		return
 	}

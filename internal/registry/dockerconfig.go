@@ -11,7 +11,6 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -133,7 +132,8 @@ type helper struct {
 	program, server string
 	k               *keychain
 
-	mu    sync.Mutex
+	asks shared[authn.AuthConfig]
+	// at and value are the last answer, which belong to the one who asks.
 	at    time.Time
 	value authn.AuthConfig
 }
@@ -145,18 +145,19 @@ func (h *helper) Authorization() (*authn.AuthConfig, error) {
 
 // AuthorizationContext returns the helper's answer; an empty one when it has none for the registry.
 func (h *helper) AuthorizationContext(ctx context.Context) (*authn.AuthConfig, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if now := h.k.now(); h.at.IsZero() || now.Sub(h.at) > helperAge {
-		v, err := h.get(ctx)
-		if err != nil {
-			return nil, err
+	v, err := h.asks.do(ctx, func() (authn.AuthConfig, error) {
+		now := h.k.now()
+		if h.at.IsZero() || now.Sub(h.at) > helperAge {
+			v, err := h.get(ctx)
+			if err != nil {
+				return v, err
+			}
+			h.k.secrets.addAuth(v)
+			h.value, h.at = v, now
 		}
-		h.k.secrets.addAuth(v)
-		h.value, h.at = v, now
-	}
-	v := h.value
-	return &v, nil
+		return h.value, nil
+	})
+	return &v, err
 }
 
 // get speaks the helpers' protocol: the server's URL on stdin of "get", JSON on stdout; a message on stdout and an

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -40,6 +41,14 @@ type sourceError struct {
 
 func (e *sourceError) Error() string { return e.what + ": " + e.err.Error() }
 func (e *sourceError) Unwrap() error { return e.err }
+
+// notARegistry is the error of a host that answers 200 with something of this type instead of what a registry has.
+func notARegistry(host, instead, mediaType string) error {
+	return &fault.Error{Code: fault.RegistryUnreachable, Op: "reach the registry", Object: host,
+		Cause: fmt.Sprintf("something answers with %q instead of %s", fault.Bounded(cmp.Or(mediaType, "no type")), instead),
+		Remedy: "Check the registry's name and port. It may be the address of web pages, or a proxy or sign-in page may stand " +
+			"in front of the registry; let this machine past it."}
+}
 
 const remedyRunAgain = "Run again; what was pushed already is not pushed again. Check what stands between this machine and the registry."
 

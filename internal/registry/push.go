@@ -37,12 +37,14 @@ func (c *Client) Push(ctx context.Context, repository image.Repository, a image.
 		return err
 	}
 	for again := false; ; again = true {
-		p := &push{c: c, s: s, repo: repo, log: log, known: !again, blobs: map[v1.Hash]*blob{}}
+		// What it says to have mounted may be what it lost, or never had, so the second time the bytes are sent.
+		p := &push{c: c, s: s, repo: repo, log: log, mount: !again, blobs: map[v1.Hash]*blob{}}
 		err = p.run(ctx, a)
 		if again || ctx.Err() != nil || !lostBlob(err) {
 			break
 		}
 		log.Info("%s says that it lost a blob; pushing once more", repo.RegistryStr())
+		c.forget(repo, p.blobs)
 	}
 	return c.explain(ctx, c.learn(ctx, s, err), s.step(op, repo.Name()))
 }
@@ -61,8 +63,8 @@ type push struct {
 	s    *session
 	repo name.Repository
 	log  connector.Log
-	// known tells that blobs seen in other repositories are to be mounted from there.
-	known bool
+	// mount tells that blobs which are in other repositories of the registry are to be mounted from there.
+	mount bool
 
 	// blobs and manifests are what the registry lacks, the manifests in the order in which they can be put.
 	blobs     map[v1.Hash]*blob
@@ -250,11 +252,20 @@ func (p *push) upload(ctx context.Context, pusher *remote.Pusher, b *blob) error
 		p.pushed.add(b.size)
 	case opened.Load():
 		p.mounted.add(b.size)
+		// That a registry says so proves nothing: some answer 201 to any mount.
+		return nil
 	default:
 		p.there.add(b.size)
 	}
 	p.c.blobs.LoadOrStore(blobKey(p.repo, b.digest), p.repo)
 	return nil
+}
+
+// forget takes back that the repository has these blobs.
+func (c *Client) forget(repo name.Repository, blobs map[v1.Hash]*blob) {
+	for digest := range blobs {
+		c.blobs.CompareAndDelete(blobKey(repo, digest), repo)
+	}
 }
 
 func blobKey(repo name.Repository, digest v1.Hash) string {
@@ -278,11 +289,11 @@ func (p *push) newBlob(l v1.Layer, digest v1.Hash, size int64) *blob {
 	b := &blob{Layer: l, p: p, digest: digest, size: size}
 	if m, ok := l.(*remote.MountableLayer); ok {
 		b.Layer = m.Layer
-		if r := m.Reference.Context(); r.RegistryStr() == p.repo.RegistryStr() && r.RepositoryStr() != p.repo.RepositoryStr() {
+		if r := m.Reference.Context(); p.mount && r.RegistryStr() == p.repo.RegistryStr() && r.RepositoryStr() != p.repo.RepositoryStr() {
 			b.from = m.Reference
 		}
 	}
-	if seen, ok := p.c.blobs.Load(blobKey(p.repo, digest)); ok && p.known && b.from == nil {
+	if seen, ok := p.c.blobs.Load(blobKey(p.repo, digest)); ok && p.mount && b.from == nil {
 		if r, ok := seen.(name.Repository); ok && r.RepositoryStr() != p.repo.RepositoryStr() {
 			b.from = r.Digest(digest.String())
 		}

@@ -76,7 +76,7 @@ type Client struct {
 	own, ownNoCert, others http.RoundTripper
 
 	progress progress
-	// blobs remembers, by registry and digest, in which repository this run has seen a blob, to mount it from there.
+	// blobs remembers, by registry and digest, in which repository this run has put or found a blob, to mount it from there.
 	blobs sync.Map
 
 	mu        sync.Mutex
@@ -159,34 +159,4 @@ func (c *Client) repository(r image.Repository) (name.Repository, error) {
 			Remedy: "Give the repository with its registry, such as ghcr.io/acme/source-erp.", Err: err}
 	}
 	return repo, nil
-}
-
-// cell holds something that is made once. Making it may be tried again after an error.
-type cell[T any] struct {
-	mu    sync.Mutex
-	made  bool
-	value T
-}
-
-func (c *cell[T]) get(create func() (T, error)) (T, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.made {
-		return c.value, nil
-	}
-	v, err := create()
-	if err == nil {
-		c.value, c.made = v, true
-	}
-	return v, err
-}
-
-// cellOf returns the map's cell for key, which it makes if need be.
-func cellOf[T any](mu *sync.Mutex, m map[string]*cell[T], key string) *cell[T] {
-	mu.Lock()
-	defer mu.Unlock()
-	if m[key] == nil {
-		m[key] = &cell[T]{}
-	}
-	return m[key]
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"slices"
@@ -24,7 +25,8 @@ type endpoint struct {
 	// net is the guarded way to the registry and to whom it refers us.
 	net http.RoundTripper
 
-	mu sync.Mutex
+	pings cell[struct{}]
+	mu    sync.Mutex
 	// answer is the ping's, nil until there was one.
 	answer *http.Response
 	// bearer tells that the registry wants a token of a token server.
@@ -84,11 +86,11 @@ func canonicalHost(host, scheme string) string {
 
 // ping asks the registry, once, how it wants us to sign in. A registry that wants nothing answers 200.
 func (e *endpoint) ping(ctx context.Context) error {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.answer != nil {
-		return nil
-	}
+	_, err := e.pings.get(ctx, func() (struct{}, error) { return struct{}{}, e.pingOnce(ctx) })
+	return err
+}
+
+func (e *endpoint) pingOnce(ctx context.Context) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, e.scheme()+"://"+e.registry.RegistryStr()+"/v2/", nil)
 	if err != nil {
 		return err
@@ -102,17 +104,38 @@ func (e *endpoint) ping(ctx context.Context) error {
 	if err := transport.CheckError(res, http.StatusOK, http.StatusUnauthorized); err != nil {
 		return err
 	}
-	e.answer = &http.Response{Status: res.Status, StatusCode: res.StatusCode, Header: res.Header.Clone()}
-	challenge, err := transport.Ping(ctx, e.registry, remembered{e})
+	if t := res.Header.Get("Content-Type"); webPage(t) && res.StatusCode == http.StatusOK &&
+		res.Header.Get("Docker-Distribution-Api-Version") == "" {
+		// A proxy's page must not count as a registry that asks for no credentials.
+		return notARegistry(req.URL.Host, "as a registry does", t)
+	}
+	answer := &http.Response{Status: res.Status, StatusCode: res.StatusCode, Header: res.Header.Clone()}
+	challenge, err := transport.Ping(ctx, e.registry, remembered{e, answer})
 	if err != nil {
-		e.answer = nil
 		return err
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.answer = answer
 	e.bearer = strings.EqualFold(challenge.Scheme, "bearer")
 	if u, err := url.Parse(challenge.Parameters["realm"]); e.bearer && err == nil {
 		e.realm.Store(u)
 	}
 	return nil
+}
+
+// webPage tells whether a Content-Type is that of a page for people.
+func webPage(contentType string) bool {
+	t, _, err := mime.ParseMediaType(contentType)
+	return err == nil && (t == "text/html" || t == "application/xhtml+xml")
+}
+
+// remembered answers go-containerregistry's ping, which it sends for each repository, with the endpoint's only one,
+// and passes on all else.
+func (e *endpoint) remembered() http.RoundTripper {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return remembered{e, e.answer}
 }
 
 // open tells whether the registry asks for no credentials at all.
@@ -129,15 +152,16 @@ func (e *endpoint) usesTokens() bool {
 	return e.bearer
 }
 
-// remembered answers go-containerregistry's ping, which it sends for each repository, with the endpoint's only one,
-// and passes on all else.
-type remembered struct{ e *endpoint }
+type remembered struct {
+	e      *endpoint
+	answer *http.Response
+}
 
 func (r remembered) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.Method != http.MethodGet || req.URL.Path != "/v2/" || r.e.answer == nil {
+	if req.Method != http.MethodGet || req.URL.Path != "/v2/" {
 		return r.e.net.RoundTrip(req)
 	}
-	res := *r.e.answer
+	res := *r.answer
 	res.Header = res.Header.Clone()
 	res.Body = http.NoBody
 	// The library takes the scheme to use from the request that was answered.
@@ -170,9 +194,9 @@ func (c *Client) signIn(ctx context.Context, op string, repo name.Repository, pu
 	}
 	slices.Sort(scopes[1:])
 	key := repo.RegistryStr() + " " + strings.Join(scopes, " ")
-	return cellOf(&c.mu, c.sessions, key).get(func() (*session, error) {
-		s := &session{repo: repo, end: c.endpoint(repo.Registry)}
-		st := step{op: op, object: repo.Name(), end: s.end, push: push}
+	st := step{op: op, object: repo.Name(), end: c.endpoint(repo.Registry), push: push}
+	s, err := cellOf(&c.mu, c.sessions, key).get(ctx, func() (*session, error) {
+		s, st := &session{repo: repo, end: st.end}, st
 		var err error
 		if s.cred, err = c.keys.resolve(ctx, repo); err != nil {
 			return nil, c.explain(ctx, err, st)
@@ -185,12 +209,13 @@ func (c *Client) signIn(ctx context.Context, op string, repo name.Repository, pu
 			return nil, noCredentials(st)
 		}
 		c.notices.once("sign in "+repo.RegistryStr()+s.cred.from, fmt.Sprintf("%s: using %s", repo.RegistryStr(), s.cred))
-		s.rt, err = transport.NewWithContext(ctx, repo.Registry, s.cred.auth, remembered{s.end}, scopes)
+		s.rt, err = transport.NewWithContext(ctx, repo.Registry, s.cred.auth, s.end.remembered(), scopes)
 		if err != nil {
 			return nil, c.explain(ctx, err, st)
 		}
 		return s, nil
 	})
+	return s, c.explain(ctx, err, st)
 }
 
 // step is a step of the session for an error to tell of.

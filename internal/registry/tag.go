@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -43,11 +44,11 @@ func (c *Client) hidden(ctx context.Context, s *session, repository image.Reposi
 	if err := c.CheckPush(ctx, repository); err != nil {
 		return err
 	}
-	tags, err := remote.List(ref.Repository, c.remote(ctx, s)...)
+	listed, err := c.listed(ctx, s, ref)
 	if te, ok := errors.AsType[*transport.Error](err); ok && te.StatusCode == http.StatusNotFound {
 		return nil
 	}
-	if err == nil && !slices.Contains(tags, ref.TagStr()) {
+	if err == nil && !listed {
 		return nil
 	}
 	f := c.explain(ctx, denied, s.step("read the tag", ref.Name()))
@@ -55,6 +56,36 @@ func (c *Client) hidden(ctx context.Context, s *session, repository image.Reposi
 		known.Remedy = fmt.Sprintf("Give %s the right to pull as well: it may push, but not read what the tag holds.", s.cred.who())
 	}
 	return f
+}
+
+// maxTagPages bounds how many pages of tags are read. Registries put 50 to 10,000 on one.
+const maxTagPages = 100
+
+// listed tells whether the registry's list of tags has this one.
+func (c *Client) listed(ctx context.Context, s *session, ref name.Tag) (bool, error) {
+	puller, err := remote.NewPuller(c.remote(ctx, s)...)
+	if err != nil {
+		return false, err
+	}
+	pages, err := puller.Lister(ctx, ref.Repository)
+	if err != nil {
+		return false, err
+	}
+	seen := map[string]bool{}
+	for pages.HasNext() {
+		page, err := pages.Next(ctx)
+		if err != nil {
+			return false, err
+		}
+		if slices.Contains(page.Tags, ref.TagStr()) {
+			return true, nil
+		}
+		if page.Next != "" && (seen[page.Next] || len(seen) == maxTagPages-1) {
+			return false, fmt.Errorf("the list of tags of %s has no end", ref.Repository)
+		}
+		seen[page.Next] = true
+	}
+	return false, nil
 }
 
 // Tag points the tag to the artifact, which Push has put into the repository, and reads it back: what the registry
@@ -153,12 +184,21 @@ func (c *Client) digestOf(ctx context.Context, s *session, ref name.Reference) (
 		return err
 	})
 	if gerr == nil {
+		if !manifestType(string(got.MediaType)) {
+			return "", notARegistry(ref.Context().RegistryStr(), "a manifest", string(got.MediaType))
+		}
 		return got.Digest.String(), nil
 	}
 	if te, ok := errors.AsType[*transport.Error](gerr); ok && te.StatusCode == http.StatusNotFound {
 		return "", nil
 	}
 	return "", gerr
+}
+
+// manifestType tells whether a media type is one of those for manifests. The digest of anything else that comes with a
+// 200, such as a proxy's page, is none of an image.
+func manifestType(mediaType string) bool {
+	return strings.HasPrefix(mediaType, "application/vnd.docker.") || strings.HasPrefix(mediaType, "application/vnd.oci.")
 }
 
 // remote are the options for go-containerregistry to use the session: it signs in no more, and repeats nothing, which

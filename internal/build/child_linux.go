@@ -160,7 +160,7 @@ func (c *child) start(ctx context.Context, args []string) (*engine, error) {
 	}
 	e, err := c.ready(ctx)
 	if err != nil {
-		_ = c.stop(0)
+		c.stop(0)
 		return nil, err
 	}
 	e.name = e.caps.versioned("buildkitd") + " as a child process"
@@ -243,11 +243,12 @@ func lastWord(log string) string {
 
 // Close ends the daemon.
 func (c *child) Close() error {
-	return errors.Join(c.stop(childStopTime), c.release())
+	c.stop(childStopTime)
+	return c.release()
 }
 
 // stop ends the process, after a while by force. How it ends when it was told to says nothing.
-func (c *child) stop(patience time.Duration) error {
+func (c *child) stop(patience time.Duration) {
 	if patience > 0 {
 		_ = c.cmd.Process.Signal(syscall.SIGTERM)
 	}
@@ -257,7 +258,6 @@ func (c *child) stop(patience time.Duration) error {
 		_ = c.cmd.Process.Kill()
 		<-c.done
 	}
-	return nil
 }
 
 func (c *child) release() error { return c.state.release() }

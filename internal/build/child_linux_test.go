@@ -204,7 +204,9 @@ func TestKilled(t *testing.T) {
 			if err := cmd.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
-			<-ended
+			if err := <-ended; err == nil {
+				t.Error("it ended well although it was killed")
+			}
 			eventually(t, "everything has ended", func() bool { return len(processes(t, home))+len(processes(t, marker)) == 0 })
 			if left := mountsAndCgroups(t, home, "none"); len(left) > 0 {
 				t.Errorf("it left %q", left)
@@ -254,8 +256,8 @@ func TestChildDoesNotStart(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	b := New(Options{Getenv: environment("PATH", program("exec /bin/sleep 1000"), "HOME", t.TempDir())})
-	defer b.Close()
-	if err := b.pool.ready(ctx, quiet{}); err != ctx.Err() || err == nil {
+	t.Cleanup(func() { _ = b.Close() })
+	if err := b.pool.ready(ctx, quiet{}); !errors.Is(err, ctx.Err()) || err == nil {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -146,7 +146,7 @@ func TestFailedBuildIsNotMoved(t *testing.T) {
 				tries++
 				return tt.errs[tries-1]
 			})
-			if tries != tt.tries || err != tt.errs[tt.tries-1] {
+			if tries != tt.tries || !errors.Is(err, tt.errs[tt.tries-1]) {
 				t.Errorf("after %d tries the error is %v", tries, err)
 			}
 		})

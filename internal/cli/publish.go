@@ -108,7 +108,9 @@ func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section
 	several := len(cfg.Connectors) > 1
 	p := publish.Publisher{
 		Builder: builder, Registry: images, WorkspaceIDs: cfg.WorkspaceIDs, Register: cfg.Register,
-		IfTagExists: publish.TagPolicy(cfg.IfTagExists), Jobs: cfg.Jobs,
+		IfTagExists: publish.TagPolicy(cfg.IfTagExists),
+		// Each BuildKit takes as many builds, so that several can be busy at once.
+		Jobs: cfg.Jobs * max(len(cfg.Build.BuildkitHosts), 1),
 		NewLog: func(c connector.Connector) (connector.Log, func()) {
 			s := r.host.Section(c.Label, host.Buffered(several))
 			// What a section could not write, Host.Close tells.
@@ -129,7 +131,9 @@ func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section
 	if r.verb == config.Plan || cfg.DryRun {
 		return p.Plan(ctx, cfg.Connectors), nil
 	}
-	return p.Publish(ctx, cfg.Connectors), nil
+	result := p.Publish(ctx, cfg.Connectors)
+	result.Engines = builder.Engines()
+	return result, nil
 }
 
 // hosts are the registries that the connectors are published to.

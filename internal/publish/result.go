@@ -48,6 +48,8 @@ type Result struct {
 	Rows []Row
 	// Planned tells that the rows say what would be done; Linted that the images were only held against the contract.
 	Planned, Linted bool
+	// Engines are the build engines that were used, in a person's words.
+	Engines []string
 }
 
 // Err joins the errors of the rows, each error once: a failure that several rows share, such as a refused sign-in, is

@@ -21,6 +21,9 @@ func (p Report) Markdown() string {
 	for _, rows := range p.connectors() {
 		p.connectorMarkdown(&b, rows)
 	}
+	if len(p.engines) > 0 {
+		fmt.Fprintf(&b, "\nBuilt by %s.\n", escape(strings.Join(p.engines, ", "), proseLimit))
+	}
 	if len(p.others) > 0 {
 		b.WriteString("\n### ❌ The run\n")
 		failuresMarkdown(&b, p.others)

@@ -16,6 +16,7 @@ import (
 // Report is a run's result, ready to be told.
 type Report struct {
 	planned, linted bool
+	engines         []string
 	rows            []row
 	// failures are all that went wrong, each once; others are those of them that belong to no row.
 	failures, others []failure
@@ -61,6 +62,9 @@ func New(result publish.Result, err error, redact func(string) string) Report {
 	p := Report{planned: result.Planned, linted: result.Linted, rows: []row{}, failures: []failure{}}
 	inRows := map[*fault.Error]bool{}
 	shown := map[*fault.Error]bool{}
+	for _, e := range result.Engines {
+		p.engines = append(p.engines, redact(e))
+	}
 	for _, r := range result.Rows {
 		v := view(r, result.Planned, redact)
 		for _, f := range fault.List(r.Err) {

@@ -71,7 +71,7 @@ func results() map[string]struct {
 		errors.New("something without a code"))
 	mixed := publish.Result{Rows: []publish.Row{failed, hello(), second}}
 	return map[string]c{
-		"published":    {publish.Result{Rows: []publish.Row{hello(), second}}, nil},
+		"published":    {publish.Result{Rows: []publish.Row{hello(), second}, Engines: []string{"buildkitd at unix:///run/buildkitd.sock"}}, nil},
 		"mixed":        {mixed, mixed.Err()},
 		"unchanged":    {publish.Result{Rows: []publish.Row{unchanged}}, nil},
 		"unregistered": {publish.Result{Rows: []publish.Row{unregistered}}, nil},

@@ -40,11 +40,14 @@ func (c *Client) Push(ctx context.Context, repository image.Repository, a image.
 		// What it says to have mounted may be what it lost, or never had, so the second time the bytes are sent.
 		p := &push{c: c, s: s, repo: repo, log: log, mount: !again, blobs: map[v1.Hash]*blob{}}
 		err = p.run(ctx, a)
-		if again || ctx.Err() != nil || !lostBlob(err) {
+		if !lostBlob(err) {
+			break
+		}
+		c.forget(repo, p.blobs)
+		if again || ctx.Err() != nil {
 			break
 		}
 		log.Info("%s says that it lost a blob; pushing once more", repo.RegistryStr())
-		c.forget(repo, p.blobs)
 	}
 	return c.explain(ctx, c.learn(ctx, s, err), s.step(op, repo.Name()))
 }

@@ -253,6 +253,10 @@ func TestLostBlob(t *testing.T) {
 	f = newFake(t).then(atPutManifest, 2, lost)
 	c, _, log = f.client(Options{})
 	wantFault(t, c.Push(t.Context(), f.repo(), randomImage(t, 100, 1), log), fault.ImageRefused, "lost a blob")
+	c.blobs.Range(func(key, repo any) bool {
+		t.Errorf("%v counts as being in %v", key, repo)
+		return true
+	})
 }
 
 // TestMountRefused: a registry that does not mount gets the bytes.

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/moby/buildkit/client/llb"
 	"github.com/moby/buildkit/client/llb/sourceresolver"
@@ -22,9 +23,11 @@ import (
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 )
 
-// gatewayRecorder is an engine's gateway that remembers which base images the frontend asked for.
+// gatewayRecorder is an engine's gateway that remembers which base images the frontend asked for, and asks the engine
+// once for each.
 type gatewayRecorder struct {
 	gateway.Client
+	lookups lookups[resolvedBase]
 
 	mu   sync.Mutex
 	seen map[string]resolvedBase
@@ -32,13 +35,25 @@ type gatewayRecorder struct {
 
 // ResolveImageConfig implements gateway.Client.
 func (r *gatewayRecorder) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
-	resolved, sum, config, err := r.Client.ResolveImageConfig(ctx, ref, opt)
-	if parsed, parseErr := name.ParseReference(ref); err == nil && parseErr == nil {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.seen[ref] = resolvedBase{base: base{name: qualified(ref, parsed), digest: sum.String()}, config: config}
+	key := ref
+	if o := opt.ImageOpt; o != nil && o.Platform != nil {
+		key += " " + platforms.FormatAll(*o.Platform)
 	}
-	return resolved, sum, config, err
+	found, err := r.lookups.get(ctx, key, func(ctx context.Context, _ string) (resolvedBase, error) {
+		resolved, sum, config, err := r.Client.ResolveImageConfig(ctx, ref, opt)
+		found := resolvedBase{base: base{name: ref, digest: sum.String()}, ref: resolved, config: config}
+		if parsed, err := name.ParseReference(ref); err == nil {
+			found.base.name = qualified(ref, parsed)
+		}
+		return found, err
+	})
+	if err != nil {
+		return "", "", nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.seen[key] = found
+	return found.ref, digest.Digest(found.base.digest), found.config, nil
 }
 
 // builtImage is what the engine has built for one platform, before it leaves the engine.

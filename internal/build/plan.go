@@ -147,7 +147,9 @@ func engineMayKnow(err error) bool {
 
 // resolvedBase is a base image for one platform.
 type resolvedBase struct {
-	base   base
+	base base
+	// ref is what the engine made of the reference.
+	ref    string
 	config []byte
 	layers []connector.Layer
 }
@@ -166,7 +168,8 @@ func (r *baseResolver) ResolveImageConfig(ctx context.Context, ref string, opt s
 	if o := opt.ImageOpt; o != nil && o.Platform != nil {
 		platform = platforms.Format(*o.Platform)
 	}
-	found, err := r.builder.configs.get(ctx, ref+" "+platform, func(ctx context.Context, _ string) (resolvedBase, error) {
+	key := ref + " " + platform
+	found, err := r.builder.configs.get(ctx, key, func(ctx context.Context, _ string) (resolvedBase, error) {
 		return r.builder.resolveBase(ctx, ref, platform)
 	})
 	if err != nil {
@@ -174,7 +177,7 @@ func (r *baseResolver) ResolveImageConfig(ctx context.Context, ref string, opt s
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.seen[ref] = found
+	r.seen[key] = found
 	return ref, digest.Digest(found.base.digest), found.config, nil
 }
 

@@ -314,14 +314,27 @@ func stepName(name string) string {
 	return name
 }
 
-// warning shows what the frontend says of the Dockerfile, unless the preview has said it.
+// warning shows what a frontend on the engine says of the Dockerfile.
 func (p *progress) warning(w *buildkit.VertexWarning) {
 	f := connector.Finding{Code: fault.DockerfileLint, Severity: connector.Warning, Message: string(w.Short)}
 	if len(w.Range) > 0 {
 		f.File, f.Line = p.file, int(w.Range[0].GetStart().GetLine())
 		f.Message = strings.TrimSuffix(f.Message, fmt.Sprintf(" (line %d)", f.Line))
 	}
-	f.Message = fault.Bounded(p.secrets.Replace(f.Message)) + "."
+	f.Message = fault.Bounded(f.Message) + "."
+	p.warn(f)
+}
+
+// finding shows what was found in the Dockerfile.
+func (p *progress) finding(f connector.Finding) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.warn(f)
+}
+
+// warn shows a finding, unless it was shown already.
+func (p *progress) warn(f connector.Finding) {
+	f.Message = p.secrets.Replace(f.Message)
 	if key := warningKey(f); !p.told[key] {
 		p.told[key] = true
 		p.log.Finding(f)

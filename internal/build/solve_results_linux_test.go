@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -145,9 +146,15 @@ func TestSeveralPlatforms(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if diff := cmp.Diff(j.planned[0], j.judged[0]); diff != "" {
+				t.Errorf("what was planned is not what was built: %s", diff)
+			}
 			var got []string
 			for _, p := range facts.Platforms {
 				got = append(got, p.Claimed+" "+p.Platform)
+				if p.Labels[baseNameLabel] != tag.String() {
+					t.Errorf("%s is on %q", p.Platform, p.Labels[baseNameLabel])
+				}
 			}
 			if want := []string{"linux/arm64 linux/arm64", "linux/amd64 linux/amd64"}; !facts.Index || !slices.Equal(got, want) {
 				t.Errorf("got %q, want %q", got, want)

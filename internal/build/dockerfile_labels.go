@@ -21,6 +21,10 @@ const (
 type commit struct {
 	// revision is its id; epoch its time in seconds since 1970; repository the address of its project.
 	revision, epoch, repository string
+	// reproducible tells that the time was given, not found: then files in the image that are younger get that time, so
+	// that the same commit gives the same digest on every machine. It costs: every layer is written anew for each export,
+	// is another one for each commit, and Python no longer trusts its compiled files.
+	reproducible bool
 }
 
 // gitTimeout is more than git takes for its last commit on the slowest disk.
@@ -38,7 +42,7 @@ func findCommit(ctx context.Context, dir string, getenv func(string) string) com
 	}
 	if epoch := getenv("SOURCE_DATE_EPOCH"); epoch != "" {
 		if _, err := strconv.ParseUint(epoch, 10, 63); err == nil {
-			found.epoch = epoch
+			found.epoch, found.reproducible = epoch, true
 		}
 	}
 	if repository := getenv("GITHUB_REPOSITORY"); repository != "" && getenv("GITHUB_SERVER_URL") != "" {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -59,7 +60,7 @@ func (e *registryExport) entry() buildkit.ExportEntry {
 	}
 	if e.commit.epoch != "" {
 		attrs[string(commonexptypes.OptKeySourceDateEpoch)] = e.commit.epoch
-		attrs[string(exptypes.OptKeyRewriteTimestamp)] = "true"
+		attrs[string(exptypes.OptKeyRewriteTimestamp)] = strconv.FormatBool(e.commit.reproducible)
 	}
 	return buildkit.ExportEntry{Type: buildkit.ExporterImage, Attrs: attrs}
 }

@@ -226,11 +226,11 @@ func TestCommit(t *testing.T) {
 		}
 	}
 	got := findCommit(t.Context(), dir, none)
-	if len(got.revision) != 40 || got.epoch != "1767323045" || got.repository != "https://example.com/acme/x" || got.created() != "2026-01-02T03:04:05Z" {
+	if len(got.revision) != 40 || got.epoch != "1767323045" || got.repository != "https://example.com/acme/x" || got.created() != "2026-01-02T03:04:05Z" || got.reproducible {
 		t.Errorf("got %+v %s", got, got.created())
 	}
 	got = findCommit(t.Context(), dir, env(map[string]string{"SOURCE_DATE_EPOCH": "7", "GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "acme/y"}))
-	if got.epoch != "7" || got.repository != "https://github.com/acme/y" {
+	if got.epoch != "7" || !got.reproducible || got.repository != "https://github.com/acme/y" {
 		t.Errorf("got %+v", got)
 	}
 	if got := findCommit(t.Context(), dir, env(map[string]string{"SOURCE_DATE_EPOCH": "context", "CI_PROJECT_URL": "https://gitlab.com/a/b"})); got.epoch != "1767323045" || got.repository != "https://gitlab.com/a/b" {

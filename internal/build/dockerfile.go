@@ -94,8 +94,8 @@ func (b *Builder) blueprint(ctx context.Context, c connector.Connector, w way) (
 	for _, text := range wanted {
 		platform, err := platforms.Parse(text)
 		if err != nil {
-			return nil, &fault.Error{Code: fault.InvalidInput, Op: "read the input", Object: "platforms", Cause: fault.Bounded(err.Error()),
-				Remedy: "Write such as linux/amd64.", Err: err}
+			return nil, &fault.Error{Code: fault.InvalidInput, Op: "read the input", Object: "platforms",
+				Cause: fault.Bounded(err.Error()), Remedy: "Write such as linux/amd64.", Err: err}
 		}
 		// As BuildKit writes it: without the variant that goes without saying.
 		p.platforms = append(p.platforms, platforms.FormatAll(platforms.Normalize(platform)))
@@ -116,8 +116,8 @@ func (b *Builder) blueprint(ctx context.Context, c connector.Connector, w way) (
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		return nil, &fault.Error{Code: fault.BuildFailed, Op: "read the folder", Object: c.Label, Cause: fault.Bounded(err.Error()), Err: err,
-			Remedy: "Make it readable, or leave it out by .dockerignore."}
+		return nil, &fault.Error{Code: fault.BuildFailed, Op: "read the folder", Object: c.Label,
+			Cause: fault.Bounded(err.Error()), Remedy: "Make it readable, or leave it out by .dockerignore.", Err: err}
 	}
 	if err := credentialFiles(c, entries); err != nil {
 		return nil, err
@@ -169,7 +169,8 @@ func (p *blueprint) bad(file string, line int, err error, remedy string) error {
 	if line > 0 {
 		object = fmt.Sprintf("%s:%d", object, line)
 	}
-	return &fault.Error{Code: fault.BadDockerfile, Op: "read", Object: object, Cause: fault.Bounded(err.Error()), Remedy: remedy, Err: err}
+	return &fault.Error{Code: fault.BadDockerfile, Op: "read", Object: object,
+		Cause: fault.Bounded(err.Error()), Remedy: remedy, Err: err}
 }
 
 // keepsGit tells whether git's own folder goes into the build. It never does unless it was asked for by the build
@@ -221,7 +222,9 @@ func (p *blueprint) args() map[string]string {
 
 // buildDockerfile builds what a Dockerfile describes and has it judged on the way, unless the tag holds an image of the
 // same sources already.
-func (b *Builder) buildDockerfile(ctx context.Context, c connector.Connector, w way, log connector.Log, checks connector.Checks) (image.Artifact, error) {
+func (b *Builder) buildDockerfile(
+	ctx context.Context, c connector.Connector, w way, log connector.Log, checks connector.Checks,
+) (image.Artifact, error) {
 	p, err := b.blueprint(ctx, c, w)
 	if err != nil {
 		return image.Artifact{}, err
@@ -246,7 +249,7 @@ func (b *Builder) buildDockerfile(ctx context.Context, c connector.Connector, w 
 		return held, b.judge(ctx, c, held, facts, log, checks)
 	}
 	switch {
-	case err != nil && (checks.Candidate == nil || !engineMayKnow(err)):
+	case err != nil && (checks.Candidate == nil || !p.engineMayKnow(err)):
 		return image.Artifact{}, err
 	case err != nil:
 		log.Info("The build engine has to find out what can't be told here: %s.", fault.Bounded(causeOf(err)))

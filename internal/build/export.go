@@ -51,7 +51,9 @@ type registryExport struct{ *solving }
 func (e *registryExport) entry() buildkit.ExportEntry {
 	c := e.connector
 	attrs := map[string]string{
-		string(exptypes.OptKeyName): string(c.Repository), string(exptypes.OptKeyPush): "true", string(exptypes.OptKeyPushByDigest): "true",
+		string(exptypes.OptKeyName):         string(c.Repository),
+		string(exptypes.OptKeyPush):         "true",
+		string(exptypes.OptKeyPushByDigest): "true",
 		// An engine that keeps images would keep this one under a name that nobody looks for.
 		string(exptypes.OptKeyStore): "false",
 	}
@@ -92,7 +94,8 @@ func (s *solving) pushed(ctx context.Context, digest string) (image.Artifact, er
 	for _, f := range connector.Inspect(c, facts) {
 		wrong := f.Code == fault.LayerCompression || f.Code == fault.NoAMD64 || f.Code == fault.WrongConfigPlatform
 		if wrong && f.Severity == connector.Error {
-			errs = append(errs, &fault.Error{Code: f.Code, Op: "check the image", Object: c.Reference(), Cause: f.Message, Remedy: f.Remedy})
+			errs = append(errs, &fault.Error{Code: f.Code, Op: "check the image", Object: c.Reference(),
+				Cause: f.Message, Remedy: f.Remedy})
 		}
 	}
 	origin := s.file
@@ -220,8 +223,8 @@ func (e *storeExport) credential(ctx context.Context) (dockerregistry.AuthConfig
 	}
 	host := registryHost(e.connector.Repository)
 	a, err := e.builder.options.Credentials(ctx, host)
-	return dockerregistry.AuthConfig{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken,
-		ServerAddress: host}, err
+	return dockerregistry.AuthConfig{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken,
+		RegistryToken: a.RegistryToken, ServerAddress: host}, err
 }
 
 // registryHost is the host that a repository's credentials are for.
@@ -256,7 +259,7 @@ func (s *solving) explainPush(ctx context.Context, err error) error {
 	switch {
 	case has("401 Unauthorized", "no basic auth credentials", "unauthorized", "authentication required", "incorrect username or password"):
 		if s.anonymous(ctx, host) {
-			return fail(fault.NoCredentials, "Set registry-username and registry-password, or sign in to "+host+" in an earlier step.")
+			return fail(fault.NoCredentials, "Set registry-username and registry-password, or sign in to "+host+" before.")
 		}
 		return fail(fault.CredentialsRefused, "Check the user name and the password or token for "+host+".")
 	case has("403 Forbidden", "denied", "insufficient_scope"):
@@ -273,8 +276,9 @@ func (s *solving) explainPush(ctx context.Context, err error) error {
 	case has("x509:", "tls:", "certificate"):
 		return fail(fault.RegistryTLS, "The engine pushes, so it is the engine that must trust the registry's certificate: "+
 			"/etc/docker/certs.d/"+host+"/ca.crt for Docker, [registry.\""+host+"\"] ca=[…] in buildkitd.toml.")
-	case has("connection refused", "no such host", "i/o timeout", "no route to host", "deadline exceeded", "connection reset", "closed idle connection", "EOF"):
-		return fail(fault.RegistryUnreachable, "The engine pushes from its own network: an address such as localhost is its own there.")
+	case has("connection refused", "no such host", "i/o timeout", "no route to host", "deadline exceeded", "connection reset",
+		"closed idle connection", "EOF"):
+		return fail(fault.RegistryUnreachable, "The engine pushes from its own network: localhost is the engine's there.")
 	}
 	return fail(fault.PushFailed, "Look at what the registry says, and run again.")
 }

@@ -34,7 +34,9 @@ type gatewayRecorder struct {
 }
 
 // ResolveImageConfig implements gateway.Client.
-func (r *gatewayRecorder) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+func (r *gatewayRecorder) ResolveImageConfig(
+	ctx context.Context, ref string, opt sourceresolver.Opt,
+) (string, digest.Digest, []byte, error) {
 	key := ref
 	if o := opt.ImageOpt; o != nil && o.Platform != nil {
 		key += " " + platforms.FormatAll(*o.Platform)
@@ -81,7 +83,8 @@ func (r *gatewayRecorder) finish(p *blueprint, result *gateway.Result) ([]builtI
 		if id != "" {
 			ref, suffix = result.Refs[id], "/"+id
 		}
-		config, baseConfig := result.Metadata[exptypes.ExporterImageConfigKey+suffix], result.Metadata[exptypes.ExporterImageBaseConfigKey+suffix]
+		config := result.Metadata[exptypes.ExporterImageConfigKey+suffix]
+		baseConfig := result.Metadata[exptypes.ExporterImageBaseConfigKey+suffix]
 		if len(config) == 0 {
 			return nil, errors.New("the result has no config")
 		}
@@ -109,7 +112,9 @@ func (c *builtCandidate) Image() connector.Image                                
 func (c *builtCandidate) RunSpec(ctx context.Context) (connector.SpecRun, error) { return c.run(ctx) }
 
 // specOf runs the spec of the image for the platform that is the engine's own, else of one that it can run by emulation.
-func specOf(ctx context.Context, g gateway.Client, e *engine, built []builtImage, timeout time.Duration) (connector.SpecRun, error) {
+func specOf(
+	ctx context.Context, g gateway.Client, e *engine, built []builtImage, timeout time.Duration,
+) (connector.SpecRun, error) {
 	var there []string
 	var chosen *builtImage
 	for i := range built {
@@ -133,7 +138,9 @@ const releaseTimeout = 10 * time.Second
 
 // specInGateway runs the spec command in a container on the engine, as RunSpec does on this machine. Its error is a
 // *fault.Error with the code SpecNotRun or NoShell, or the context's.
-func specInGateway(ctx context.Context, g gateway.Client, ref gateway.Reference, env []string, timeout time.Duration) (connector.SpecRun, error) {
+func specInGateway(
+	ctx context.Context, g gateway.Client, ref gateway.Reference, env []string, timeout time.Duration,
+) (connector.SpecRun, error) {
 	var none connector.SpecRun
 	if timeout == 0 {
 		timeout = DefaultSpecTimeout
@@ -141,7 +148,8 @@ func specInGateway(ctx context.Context, g gateway.Client, ref gateway.Reference,
 	if ref == nil {
 		return none, noShell()
 	}
-	if _, err := ref.StatFile(ctx, gateway.StatRequest{Path: "/bin/sh"}); err != nil && strings.Contains(err.Error(), "no such file") {
+	_, err := ref.StatFile(ctx, gateway.StatRequest{Path: "/bin/sh"})
+	if err != nil && strings.Contains(err.Error(), "no such file") {
 		return none, noShell()
 	}
 
@@ -150,7 +158,8 @@ func specInGateway(ctx context.Context, g gateway.Client, ref gateway.Reference,
 		return none, gatewayCannot(ctx, err)
 	}
 	container, err := g.NewContainer(ctx, gateway.NewContainerRequest{NetMode: pb.NetMode_NONE, Mounts: []gateway.Mount{
-		{Dest: "/", MountType: pb.MountType_BIND, Ref: ref}, {Dest: "/config", Selector: "/config", MountType: pb.MountType_BIND, Ref: config}}})
+		{Dest: "/", MountType: pb.MountType_BIND, Ref: ref},
+		{Dest: "/config", Selector: "/config", MountType: pb.MountType_BIND, Ref: config}}})
 	if err != nil {
 		return none, gatewayCannot(ctx, err)
 	}
@@ -186,10 +195,11 @@ func specInGateway(ctx context.Context, g gateway.Client, ref gateway.Reference,
 	return run, nil
 }
 
-// configFolder makes the folder that the connector is started in. It is no tmpfs, because a gateway's containers have that
-// for root only.
+// configFolder makes the folder that the connector is started in. It is no tmpfs, because a gateway's containers have
+// that for root only.
 func configFolder(ctx context.Context, g gateway.Client) (gateway.Reference, error) {
-	folder := llb.Scratch().File(llb.Mkdir("/config", 0o755, llb.WithUIDGID(connectorID, connectorID)), llb.WithCustomName("[internal] make /config"))
+	make := llb.Mkdir("/config", 0o755, llb.WithUIDGID(connectorID, connectorID))
+	folder := llb.Scratch().File(make, llb.WithCustomName("[internal] make /config"))
 	definition, err := folder.Marshal(ctx)
 	if err != nil {
 		return nil, err

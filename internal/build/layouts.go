@@ -66,11 +66,12 @@ func (p *blueprint) makeLayout() error {
 	l := layoutOf(c)
 	if c.Metadata == nil || c.Metadata.BaseImage == "" {
 		return incomplete(c, "metadata.yaml names no base image",
-			"Set data.connectorBuildOptions.baseImage, such as docker.io/airbyte/python-connector-base:VERSION@sha256:DIGEST, or write a Dockerfile.")
+			"Set data.connectorBuildOptions.baseImage, such as docker.io/airbyte/python-connector-base:VERSION@sha256:DIGEST, "+
+				"or write a Dockerfile.")
 	}
 	if strings.ContainsAny(c.Metadata.BaseImage, " \t\r\n$\\\"'`") {
-		return incomplete(c, fmt.Sprintf("the base image %q in metadata.yaml is not a reference", fault.Bounded(c.Metadata.BaseImage)),
-			"Correct data.connectorBuildOptions.baseImage.")
+		cause := fmt.Sprintf("the base image %q in metadata.yaml is not a reference", fault.Bounded(c.Metadata.BaseImage))
+		return incomplete(c, cause, "Correct data.connectorBuildOptions.baseImage.")
 	}
 	parts, err := l.prepare(layoutParts{Base: c.Metadata.BaseImage, Name: layoutName(c), dir: c.Dir, ignore: ignoredByDefault})
 	if err != nil {
@@ -144,7 +145,8 @@ func preparePython(p layoutParts) (_ layoutParts, err error) {
 	p.Git = p.Git || byGit.MatchString(p.text("requirements.txt"))
 	switch {
 	case !packaged:
-		return p, &fault.Error{Code: fault.LayoutIncomplete, Op: "build", Cause: "it has no pyproject.toml, setup.py or setup.cfg to install",
+		return p, &fault.Error{Code: fault.LayoutIncomplete, Op: "build",
+			Cause:  "it has no pyproject.toml, setup.py or setup.cfg to install",
 			Remedy: "Add a pyproject.toml, or a Dockerfile."}
 	case !p.Script && !isFile(p.dir, "main.py"):
 		return p, &fault.Error{Code: fault.LayoutIncomplete, Op: "build",
@@ -230,8 +232,10 @@ func prepareManifest(p layoutParts) (_ layoutParts, err error) {
 // install is the shell's way to install what follows: by uv where the base has it, because it is many times as fast.
 // gitClient gets git where a dependency needs it and the base has none.
 const layoutHelpers = `
-{{- define "install" }}if command -v uv >/dev/null; then uv pip install --system --no-cache {{ . }}; else pip install --no-cache-dir {{ . }}; fi{{ end }}
-{{- define "git" }}{{ if .Git }}RUN command -v git >/dev/null || { apt-get update && apt-get install -y --no-install-recommends git openssh-client && rm -rf /var/lib/apt/lists/*; }
+{{- define "install" }}if command -v uv >/dev/null; then uv pip install --system --no-cache {{ . }}; \
+    else pip install --no-cache-dir {{ . }}; fi{{ end }}
+{{- define "git" }}{{ if .Git }}RUN command -v git >/dev/null || { apt-get update && \
+    apt-get install -y --no-install-recommends git openssh-client && rm -rf /var/lib/apt/lists/*; }
 {{ end }}{{ end -}}
 `
 
@@ -267,7 +271,8 @@ USER airbyte
 
 var javaTemplate = layoutTemplate(`FROM {{ .Base }} AS package
 USER root
-RUN --mount=type=bind,source={{ .Archive }},target=/tmp/app.tar mkdir /tmp/app && tar xf /tmp/app.tar --strip-components=1 -C /tmp/app
+RUN --mount=type=bind,source={{ .Archive }},target=/tmp/app.tar \
+    mkdir /tmp/app && tar xf /tmp/app.tar --strip-components=1 -C /tmp/app
 
 FROM {{ .Base }}
 COPY --from=package --chown=airbyte:airbyte /tmp/app /airbyte
@@ -284,7 +289,8 @@ WORKDIR /tmp/requirements
 {{ template "git" . }}{{ if eq .Requirements "requirements.txt" }}COPY requirements.txt .
 RUN {{ template "install" "-r requirements.txt" }}
 {{- else }}COPY . .
-RUN if command -v uv >/dev/null; then uv pip install --system --no-cache -r pyproject.toml; else pip install --no-cache-dir .; fi
+RUN if command -v uv >/dev/null; then uv pip install --system --no-cache -r pyproject.toml; \
+    else pip install --no-cache-dir .; fi
 {{- end }}
 
 FROM {{ .Base }}

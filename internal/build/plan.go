@@ -52,7 +52,9 @@ func (b *Builder) preview(ctx context.Context, p *blueprint) (*preview, error) {
 	return v, nil
 }
 
-func (b *Builder) previewPlatform(ctx context.Context, p *blueprint, v *preview, platform string, first bool) (connector.PlatformImage, error) {
+func (b *Builder) previewPlatform(
+	ctx context.Context, p *blueprint, v *preview, platform string, first bool,
+) (connector.PlatformImage, error) {
 	var none connector.PlatformImage
 	target, err := platforms.Parse(platform)
 	if err != nil {
@@ -60,8 +62,8 @@ func (b *Builder) previewPlatform(ctx context.Context, p *blueprint, v *preview,
 	}
 	resolver := &baseResolver{builder: b, seen: map[string]resolvedBase{}}
 	options := dockerfile2llb.ConvertOpt{
-		Config: dockerui.Config{BuildArgs: p.args(), Target: p.connector.Recipe.Target, MultiPlatformRequested: len(p.platforms) > 1,
-			BuildPlatforms: []ocispec.Platform{platforms.MustParse(amd64)}},
+		Config: dockerui.Config{BuildArgs: p.args(), Target: p.connector.Recipe.Target,
+			MultiPlatformRequested: len(p.platforms) > 1, BuildPlatforms: []ocispec.Platform{platforms.MustParse(amd64)}},
 		SourceMap: llb.NewSourceMap(nil, p.name, "Dockerfile", p.text), TargetPlatform: &target, MetaResolver: resolver,
 	}
 	if first {
@@ -107,10 +109,7 @@ func (p *blueprint) lint(rule, message string, where []parser.Range) connector.F
 
 // explainDockerfile makes a *fault.Error of what Dockerfile2LLB says, with the line that it is about.
 func (p *blueprint) explainDockerfile(err error) error {
-	line := 0
-	if where, ok := errors.AsType[*parser.LocationError](err); ok && len(where.Locations) > 0 && len(where.Locations[0]) > 0 {
-		line = where.Locations[0][0].Start.Line
-	}
+	line := lineOfError(err)
 	if e, ok := errors.AsType[*fault.Error](err); ok {
 		if line > 0 && p.file != "" {
 			told := *e
@@ -121,23 +120,28 @@ func (p *blueprint) explainDockerfile(err error) error {
 	}
 	remedy := "Correct the Dockerfile."
 	if p.frontend != "" {
-		remedy = "It is written for the frontend " + fault.Bounded(p.frontend) + ", which only a build can ask: publish without planning."
+		remedy = "It is written for the frontend " + fault.Bounded(p.frontend) + ", and only a build can ask that one."
 	} else if strings.Contains(err.Error(), "target stage") {
 		remedy = "Set the input \"target\" to a stage of the Dockerfile."
 	}
 	return p.bad(p.file, line, err, remedy)
 }
 
+// lineOfError is the line of the Dockerfile that an error of BuildKit's parser is about; 0 where there is none.
+func lineOfError(err error) int {
+	where, ok := errors.AsType[*parser.LocationError](err)
+	if !ok || len(where.Locations) == 0 || len(where.Locations[0]) == 0 {
+		return 0
+	}
+	return where.Locations[0][0].Start.Line
+}
+
 // engineMayKnow tells whether what is not known here may be known where the image is built: a base image that is only in
 // the engine's own store or network, or a Dockerfile in a language of its own.
-func engineMayKnow(err error) bool {
-	e, ok := errors.AsType[*fault.Error](err)
-	if !ok {
-		return false
-	}
-	switch e.Code {
+func (p *blueprint) engineMayKnow(err error) bool {
+	switch fault.CodeOf(err) {
 	case fault.BadDockerfile:
-		return strings.Contains(e.Remedy, "only a build can ask")
+		return p.frontend != ""
 	case fault.SourceImage, fault.RegistryUnreachable, fault.RegistryTLS, fault.NoCredentials, fault.CredentialsRefused,
 		fault.RateLimited, fault.PlainHTTPRefused, fault.RepositoryMissing, fault.PushDenied, fault.TokenServer:
 		return true
@@ -163,7 +167,9 @@ type baseResolver struct {
 }
 
 // ResolveImageConfig implements llb.ImageMetaResolver.
-func (r *baseResolver) ResolveImageConfig(ctx context.Context, ref string, opt sourceresolver.Opt) (string, digest.Digest, []byte, error) {
+func (r *baseResolver) ResolveImageConfig(
+	ctx context.Context, ref string, opt sourceresolver.Opt,
+) (string, digest.Digest, []byte, error) {
 	platform := amd64
 	if o := opt.ImageOpt; o != nil && o.Platform != nil {
 		platform = platforms.Format(*o.Platform)
@@ -192,7 +198,9 @@ func (r *baseResolver) find(config []byte) resolvedBase {
 // BuildKit tells nothing else of it.
 func findBase(seen map[string]resolvedBase, config []byte) (found resolvedBase) {
 	for _, candidate := range seen {
-		if config != nil && normalConfig(candidate.config) == string(config) && (found.base.name == "" || candidate.base.name < found.base.name) {
+		same := config != nil && normalConfig(candidate.config) == string(config)
+		// Of several names for the same image it is always the same one.
+		if same && (found.base.name == "" || candidate.base.name < found.base.name) {
 			found = candidate
 		}
 	}
@@ -272,7 +280,9 @@ func cutVariant(platform string) string {
 // finishConfig puts labels, and the time of creation unless that is empty, into an image's config, and tells what the
 // config then says. Everything else in it stays as it is. The platform is the config's own, unless the base image is for
 // another one: then the config only repeats what was asked for, and the base's is what will run.
-func finishConfig(config, baseConfig []byte, labels map[string]string, created string) (connector.PlatformImage, []byte, error) {
+func finishConfig(
+	config, baseConfig []byte, labels map[string]string, created string,
+) (connector.PlatformImage, []byte, error) {
 	var p connector.PlatformImage
 	var whole, inner map[string]json.RawMessage
 	if err := json.Unmarshal(config, &whole); err != nil {
@@ -316,8 +326,9 @@ func finishConfig(config, baseConfig []byte, labels map[string]string, created s
 	if err := json.Unmarshal(finished, &parsed); err != nil {
 		return p, nil, err
 	}
-	p = connector.PlatformImage{Platform: formatPlatform(parsed.Platform), Env: parsed.Config.Env, Entrypoint: parsed.Config.Entrypoint,
-		Cmd: parsed.Config.Cmd, User: parsed.Config.User, WorkingDir: parsed.Config.WorkingDir, Labels: all}
+	c := parsed.Config
+	p = connector.PlatformImage{Platform: formatPlatform(parsed.Platform), Env: c.Env, Entrypoint: c.Entrypoint, Cmd: c.Cmd,
+		User: c.User, WorkingDir: c.WorkingDir, Labels: all}
 	if json.Unmarshal(baseConfig, &under) == nil && under.Architecture != "" &&
 		(under.Architecture != parsed.Architecture || under.OS != parsed.OS) {
 		p.Platform = formatPlatform(under.Platform)

@@ -20,7 +20,7 @@ import (
 // What of a step's output is shown, in bytes: a step that runs for long shows what has come every flushInterval or at
 // flushSize, and not more than maxOutput in all. Of each step the end is kept for the error that it may lead to.
 const (
-	flushInterval = 3 * time.Second
+	flushInterval = time.Second
 	flushSize     = 32 << 10
 	maxOutput     = 1 << 20
 	stepTailSize  = 4 << 10
@@ -58,6 +58,8 @@ type step struct {
 	failure      string
 	// due tells that its line is to be printed, told that it was.
 	due, told bool
+	// announced tells that it was said that it runs.
+	announced bool
 	// output is what has not been shown yet, since when; shown and dropped count bytes; tail is the end of all.
 	output         []byte
 	since          time.Time
@@ -206,16 +208,23 @@ func (s *step) outcome() string {
 	}
 }
 
+// internal tells that it is none of the Dockerfile's.
+func (s *step) internal() bool {
+	return strings.HasPrefix(s.name, "[internal]") || strings.HasPrefix(s.name, "[auth]")
+}
+
 // settle prints the lines of steps that rest, of those that are wanted, in the order in which they ended.
 func (p *progress) settle(wanted func(*step) bool) {
-	resting := slices.DeleteFunc(slices.Clone(p.order), func(s *step) bool { return !s.due || len(s.running) > 0 || !wanted(s) })
+	resting := slices.DeleteFunc(slices.Clone(p.order), func(s *step) bool {
+		return !s.due || len(s.running) > 0 || !wanted(s)
+	})
 	slices.SortStableFunc(resting, func(a, b *step) int { return a.ended.Compare(b.ended) })
 	for _, s := range resting {
 		s.due, s.told = false, true
 		outcome := s.outcome()
 		if outcome == ": failed" {
 			p.log.Info("%s%s: %s", stepName(s.name), outcome, fault.Bounded(s.failure))
-		} else if !strings.HasPrefix(s.name, "[internal]") && !strings.HasPrefix(s.name, "[auth]") {
+		} else if !s.internal() {
 			p.log.Info("%s%s", stepName(s.name), outcome)
 		}
 	}
@@ -255,6 +264,13 @@ func (p *progress) flush(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.settle(func(s *step) bool { return now.Sub(s.ended) >= flushInterval })
+	for _, s := range p.order {
+		// A step that says nothing for long, such as a download, must not look like nothing at all.
+		if len(s.running) > 0 && !s.announced && !s.told && now.Sub(s.begun) >= flushInterval && !s.internal() {
+			s.announced = true
+			p.log.Info("%s: running", stepName(s.name))
+		}
+	}
 	if p.followed == nil {
 		for _, s := range p.order {
 			waits := len(s.output) > 0 && now.Sub(s.since) >= flushInterval

@@ -12,7 +12,6 @@ import (
 	solver "github.com/moby/buildkit/solver/errdefs"
 	"github.com/opencontainers/go-digest"
 
-	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 )
 
@@ -57,12 +56,15 @@ func (s *solving) explain(ctx context.Context, err error) error {
 // pulled finds the image that a step is about that only fetches one, by the names that BuildKit gives such steps.
 var pulled = regexp.MustCompile(`(?:load metadata for|resolve image config for|\] FROM) (\S+)`)
 
+// refused finds that a registry wants to know who asks.
+var refused = regexp.MustCompile(`\b(401|403)\b|authoriz|denied`)
+
 // explainPull tells of an image that the engine can't pull.
 func (s *solving) explainPull(err error, ref, cause string) error {
 	cause = fmt.Sprintf("%s can't pull %s: %s", s.engine.name, fault.Bounded(ref), fault.Bounded(cause))
 	if s.connector.Recipe.SBOM && strings.Contains(ref, "buildkit-syft-scanner") {
-		return &fault.Error{Code: fault.ScannerFailed, Op: "make the bill of materials", Object: s.connector.Label, Err: err, Cause: cause,
-			Remedy: "Let the engine reach docker.io, or leave the input \"sbom\" off."}
+		return &fault.Error{Code: fault.ScannerFailed, Op: "make the bill of materials", Object: s.connector.Label,
+			Cause: cause, Remedy: "Let the engine reach docker.io, or leave the input \"sbom\" off.", Err: err}
 	}
 	line, _ := s.locate(err)
 	remedy := "Check FROM in the Dockerfile, and that the engine reaches the registry: it pulls from its own network."
@@ -71,8 +73,8 @@ func (s *solving) explainPull(err error, ref, cause string) error {
 		if _, _, where, found := parser.DetectSyntax(s.text); found && len(where) > 0 {
 			line = where[0].Start.Line
 		}
-	} else if strings.Contains(cause, "401") || strings.Contains(cause, "403") || strings.Contains(cause, "authoriz") || strings.Contains(cause, "denied") {
-		remedy = "Check that the image exists, and sign in to its registry in an earlier step (docker login): the engine is given that."
+	} else if refused.MatchString(cause) {
+		remedy = "Check that the image exists, and sign in to its registry in an earlier step (docker login)."
 	}
 	return &fault.Error{Code: fault.BaseImage, Op: "build", Object: s.place(line), Err: err, Remedy: remedy, Cause: cause}
 }
@@ -92,8 +94,8 @@ func (s *solving) locate(err error) (line int, text string) {
 			line = int(r.GetStart().GetLine())
 		}
 	}
-	if where, ok := errors.AsType[*parser.LocationError](err); ok && line == 0 && len(where.Locations) > 0 && len(where.Locations[0]) > 0 {
-		line = where.Locations[0][0].Start.Line
+	if line == 0 {
+		line = lineOfError(err)
 	}
 	if lines := strings.Split(string(s.text), "\n"); line >= 1 && line <= len(lines) {
 		text = strings.TrimSpace(lines[line-1])
@@ -112,7 +114,8 @@ func (s *solving) locateStep(failed *step) (line int, instruction string) {
 		return 0, name
 	}
 	for _, node := range parsed.AST.Children {
-		if original := strings.Join(strings.Fields(node.Original), " "); original == name || strings.HasPrefix(name, original+" (") {
+		original := strings.Join(strings.Fields(node.Original), " ")
+		if original == name || strings.HasPrefix(name, original+" (") {
 			return node.StartLine, name
 		}
 	}
@@ -137,8 +140,9 @@ func (s *solving) explainInstruction(err error, text string, failed *step) error
 	}
 	remedy := "Correct it; the log above has the whole output."
 	if found := noSuchSecret.FindStringSubmatch(text); found != nil {
-		cause = fmt.Sprintf("the secret %s was not given (given: %s)", fault.Bounded(found[1]), secretNames(s.connector.Recipe.Secrets))
-		remedy = "Give it by the input \"build-secrets\": id=" + fault.Bounded(found[1]) + ",env=VARIABLE."
+		id := fault.Bounded(found[1])
+		cause = fmt.Sprintf("the secret %s was not given (given: %s)", id, secretNames(s.connector.Recipe.Secrets))
+		remedy = "Give it by the input \"build-secrets\": id=" + id + ",env=VARIABLE."
 	} else if found := exitCode.FindString(text); found != "" {
 		cause = found
 	}
@@ -147,15 +151,12 @@ func (s *solving) explainInstruction(err error, text string, failed *step) error
 		cause += "; it printed last: " + strings.Join(lines, " | ")
 	}
 	if strings.Contains(text+strings.Join(lines, " "), "exec format error") {
-		remedy = "The program is for another architecture than the engine runs: cross-compile FROM --platform=$BUILDPLATFORM, or install an emulator."
+		remedy = "The program is for another architecture than the engine runs: cross-compile in a stage " +
+			"FROM --platform=$BUILDPLATFORM, or install an emulator."
 	}
 	if instruction != "" {
 		cause = fmt.Sprintf("%s: %s", fault.Bounded(instruction), cause)
 	}
-	return &fault.Error{Code: fault.BuildFailed, Op: "build", Object: s.place(line), Cause: fault.Bounded(cause), Remedy: remedy, Err: err}
-}
-
-func cacheFault(c connector.Connector, input string, err error) error {
-	return &fault.Error{Code: fault.CacheFailed, Op: "read the input", Object: input + " for " + c.Label, Cause: fault.Bounded(err.Error()),
-		Remedy: "Write type=registry,ref=REFERENCE, type=local,src=FOLDER (dest=FOLDER to write), type=gha, or type=inline to write.", Err: err}
+	return &fault.Error{Code: fault.BuildFailed, Op: "build", Object: s.place(line),
+		Cause: fault.Bounded(cause), Remedy: remedy, Err: err}
 }

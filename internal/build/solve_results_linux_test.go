@@ -1,8 +1,10 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,9 +13,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/tarball"
+	docker "github.com/moby/moby/client"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/build/buildtest"
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
@@ -334,5 +339,56 @@ exec /airbyte/bin/"$APPLICATION" "$@"
 			}
 			noTrace(t, "tok-secret-value", log.String(), r.Dir)
 		})
+	}
+}
+
+func TestRegistryWithATokenServer(t *testing.T) {
+	t.Parallel()
+	for _, e := range someEngines {
+		t.Run(e.name, func(t *testing.T) {
+			t.Parallel()
+			users := map[string]string{"me": "pa55-word"}
+			r := newTarget(t, registrytest.Config{Token: &registrytest.Token{Users: users}}, e.options(t))
+			r.auth = &authn.Basic{Username: "me", Password: "pa55-word"}
+			c := r.shellConnector(t, printsSpec, nil)
+			r.built(t, r.Builder, c)
+			if got := r.TokenServer.Scopes(); len(got) == 0 {
+				t.Error("nobody asked for a token")
+			}
+		})
+	}
+}
+
+// TestBaseThatOnlyTheEngineHas is an image in the engine's own store, which no registry has.
+func TestBaseThatOnlyTheEngineHas(t *testing.T) {
+	t.Parallel()
+	r := newTarget(t, registrytest.Config{}, someEngines[1].options(t))
+	d, err := docker.New(docker.WithHost(r.Builder.options.Getenv("DOCKER_HOST")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	tag, err := name.NewTag("buildtest/local:1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var saved bytes.Buffer
+	if err := tarball.Write(tag, buildtest.Busybox.Image(t), &saved); err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := d.ImageLoad(t.Context(), &saved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(io.Discard, loaded)
+	if err = errors.Join(err, loaded.Close()); err != nil {
+		t.Fatal(err)
+	}
+	c := r.shellConnector(t, printsSpec, map[string]string{"Dockerfile": "FROM buildtest/local:1\nCOPY --chmod=755 run.sh /\nENV AIRBYTE_ENTRYPOINT=/run.sh\n"})
+	if _, _, err := planned(t, r.Builder, c); fault.CodeOf(err) != fault.RegistryUnreachable {
+		t.Errorf("planning gave %v", err)
+	}
+	if _, log := r.built(t, r.Builder, c); !strings.Contains(log, "The build engine has to find out") {
+		t.Errorf("the log does not say it:\n%s", log)
 	}
 }

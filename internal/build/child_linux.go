@@ -100,9 +100,10 @@ func (d *dialing) newChild() (*child, error) {
 		_ = c.release()
 		return nil, err
 	}
-	// The environment holds credentials, which are none of its business.
-	c.env = []string{"PATH=" + search, "XDG_RUNTIME_DIR=" + c.state.run}
-	for _, name := range []string{"HOME", "USER", "LOGNAME", "TMPDIR", "XDG_CONFIG_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR",
+	// The environment holds credentials, which are none of its business. What it leaves behind when it is killed, the next
+	// run removes.
+	c.env = []string{"PATH=" + search, "XDG_RUNTIME_DIR=" + c.state.run, "TMPDIR=" + c.state.run}
+	for _, name := range []string{"HOME", "USER", "LOGNAME", "XDG_CONFIG_HOME", "SSL_CERT_FILE", "SSL_CERT_DIR",
 		"HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"} {
 		if value := d.options.Getenv(name); value != "" {
 			c.env = append(c.env, name+"="+value)

@@ -70,7 +70,7 @@ func (r *reader) recipe() connector.Recipe {
 	recipe := connector.Recipe{
 		Dockerfile: r.text("dockerfile"), Target: r.text("target"), Platforms: r.list("platforms"),
 		Args: r.pairs("build-args", true), Labels: r.pairs("labels", false), Secrets: r.buildSecrets(),
-		CacheFrom: r.lines("cache-from"), CacheTo: r.lines("cache-to"),
+		CacheFrom: r.caches("cache-from", "src"), CacheTo: r.caches("cache-to", "dest"),
 		Provenance: r.bool("provenance"), SBOM: r.bool("sbom"),
 	}
 	amd64 := false
@@ -84,6 +84,31 @@ func (r *reader) recipe() connector.Recipe {
 		r.reject(fault.InvalidInput, "platforms", r.values["platforms"].String()+" lacks linux/amd64, which every Airbyte can run", "Add linux/amd64.")
 	}
 	return recipe
+}
+
+// caches is the value of an input that lists caches, in docker's notation. local names the field with the folder of a
+// cache that is one.
+func (r *reader) caches(input, local string) []string {
+	need := map[string]string{"registry": "ref", "local": local, "gha": "", "inline": ""}
+	lines := r.lines(input)
+	for _, line := range lines {
+		if !strings.Contains(line, "=") {
+			continue // A reference alone is a cache in a registry.
+		}
+		fields := map[string]string{}
+		for field := range strings.SplitSeq(line, ",") {
+			key, text, _ := strings.Cut(strings.TrimSpace(field), "=")
+			fields[key] = text
+		}
+		field, known := need[fields["type"]]
+		switch {
+		case !known:
+			r.reject(fault.InvalidInput, input, fmt.Sprintf("%q has no type that is known", fault.Bounded(line)), "Write type=registry, local, gha or inline.")
+		case field != "" && fields[field] == "":
+			r.reject(fault.InvalidInput, input, fmt.Sprintf("%q lacks %s=", fault.Bounded(line), field), "Add it.")
+		}
+	}
+	return lines
 }
 
 // lines is the value of an input that has one item per line.

@@ -175,8 +175,7 @@ func (j *job) note(row *Row, f connector.Finding) {
 
 // build makes or takes the image, and checks it unless it is in place already under definitions that are right.
 func (j *job) build(ctx context.Context, targets []target) (image.Artifact, error) {
-	end := j.log.Group("Image")
-	defer end()
+	// Without a group around it: a build's steps are groups of their own, and GitHub's don't nest.
 	c := j.connector
 	c.Held = j.held
 	if j.held != "" && j.IfTagExists == Skip {
@@ -236,7 +235,7 @@ func (j *job) checkTag(digest string) error {
 func (j *job) tagExists(held, digest string) error {
 	mine := "this connector's image is " + digest
 	if digest == "" {
-		mine = "which was not made from this source"
+		mine = "which was made from other sources, or with other build arguments, labels, target or platforms"
 	}
 	return &fault.Error{Code: fault.TagExists, Op: "push", Object: j.connector.Reference(),
 		Cause:  fmt.Sprintf("the tag holds %s, %s, and a tag is a version: Airbyte keeps the spec and nodes keep the image per tag", held, mine),

@@ -30,7 +30,7 @@ from the file that the input with ` + "`-file`" + ` behind its name points to. O
 shows a step's inputs in its log, and hides only those.
 
 Booleans are ` + "`true`" + ` or ` + "`false`" + ` (also ` + "`True`, `TRUE`, `False`, `FALSE`" + `). Lists have one item per line or are separated by
-commas. Durations have a unit, as in ` + "`90s`, `15m`, `1h30m`" + `. Paths start from the working directory.
+commas. Durations have a unit, as in ` + "`90s`, `15m`, `1h30m`" + `. Paths start from the working directory, that of ` + "`dockerfile`" + ` from the connector's folder.
 
 All inputs are checked before anything is contacted, and all problems are reported at once, with exit code 2.
 `)

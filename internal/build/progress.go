@@ -58,7 +58,8 @@ type step struct {
 	failure      string
 	// due tells that its line is to be printed, told that it was.
 	due, told bool
-	// announced tells that it was said that it runs.
+	// noticed is when it began by this machine's clock, announced tells that it was said that it runs.
+	noticed   time.Time
 	announced bool
 	// output is what has not been shown yet, since when; shown and dropped count bytes; tail is the end of all.
 	output         []byte
@@ -174,6 +175,9 @@ func (p *progress) vertex(v *buildkit.Vertex) {
 	if v.Started != nil && (s.begun.IsZero() || v.Started.Before(s.begun)) {
 		s.begun = *v.Started
 	}
+	if v.Started != nil && s.noticed.IsZero() {
+		s.noticed = time.Now()
+	}
 	if v.Started != nil && v.Completed == nil {
 		s.running[v.Digest], s.due = true, false
 	}
@@ -264,13 +268,6 @@ func (p *progress) flush(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.settle(func(s *step) bool { return now.Sub(s.ended) >= flushInterval })
-	for _, s := range p.order {
-		// A step that says nothing for long, such as a download, must not look like nothing at all.
-		if len(s.running) > 0 && !s.announced && !s.told && now.Sub(s.begun) >= flushInterval && !s.internal() {
-			s.announced = true
-			p.log.Info("%s: running", stepName(s.name))
-		}
-	}
 	if p.followed == nil {
 		for _, s := range p.order {
 			waits := len(s.output) > 0 && now.Sub(s.since) >= flushInterval
@@ -281,6 +278,14 @@ func (p *progress) flush(now time.Time) {
 	}
 	if p.followed != nil {
 		p.show(p.followed, "", false)
+	}
+	for _, s := range p.order {
+		// A step that says nothing for long, such as a download, must not look like nothing at all.
+		quiet := len(s.output) == 0 && s.shown == 0 && !s.announced && !s.told && !s.internal()
+		if quiet && len(s.running) > 0 && now.Sub(s.noticed) >= flushInterval {
+			s.announced = true
+			p.log.Info("%s: running", stepName(s.name))
+		}
 	}
 }
 

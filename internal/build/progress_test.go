@@ -128,6 +128,19 @@ func TestProgressFollowsWhatTakesLong(t *testing.T) {
 	}
 }
 
+func TestProgressTellsOfASilentStepOnce(t *testing.T) {
+	t.Parallel()
+	l := &told{}
+	p := newProgress(l, &blueprint{}, nil)
+	p.take(&buildkit.SolveStatus{Vertexes: []*buildkit.Vertex{vertex("a", at(0), nil), vertex("[internal] b", at(0), nil)}})
+	p.flush(time.Now())
+	p.flush(time.Now().Add(2 * flushInterval))
+	p.flush(time.Now().Add(3 * flushInterval))
+	if !slices.Equal(l.lines, []string{"info a: running"}) {
+		t.Errorf("got %q", l.lines)
+	}
+}
+
 func TestProgressIsBounded(t *testing.T) {
 	t.Parallel()
 	l := &told{}

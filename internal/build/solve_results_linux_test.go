@@ -217,7 +217,7 @@ func TestCaches(t *testing.T) {
 	c := r.shellConnector(t, printsSpec, nil)
 	appendTo(t, c, "Dockerfile", "RUN echo made $RANDOM > /made\n")
 	folder := t.TempDir()
-	c.Recipe.CacheTo = []string{"type=registry,mode=max,ref=" + r.Addr + "/acme/cache:1", "type=local,dest=" + folder, "type=gha"}
+	c.Recipe.CacheTo = []string{"type=registry,mode=max,ref=" + r.Addr + "/acme/cache:1", "type=local,mode=max,dest=" + folder, "type=gha"}
 	_, log := r.built(t, r.Builder, c)
 	if !strings.Contains(log, "type gha is left out") {
 		t.Errorf("the log does not say that gha is left out:\n%s", log)

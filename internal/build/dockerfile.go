@@ -25,8 +25,7 @@ import (
 // defaultDockerfile is the Dockerfile of a folder that names none.
 const defaultDockerfile = "Dockerfile"
 
-// maxDockerfileBytes is what BuildKit's own frontend reads of a Dockerfile at most, times four; the longest in use have
-// some ten kilobytes.
+// maxDockerfileBytes is far above the longest Dockerfiles in use, which have some ten kilobytes.
 const maxDockerfileBytes = 4 << 20
 
 // way is how a connector's image comes about.

@@ -152,7 +152,6 @@ func specInGateway(
 	if err != nil && strings.Contains(err.Error(), "no such file") {
 		return none, noShell()
 	}
-
 	config, err := configFolder(ctx, g)
 	if err != nil {
 		return none, gatewayCannot(ctx, err)
@@ -177,14 +176,14 @@ func specInGateway(
 		err = process.Wait()
 	}
 	run := connector.SpecRun{How: "in BuildKit, as user 1000, without a network"}
-	exit, exited := errors.AsType[*gatewaypb.ExitError](err)
+	code, exited := exitCodeOf(err)
 	switch {
 	case ctx.Err() != nil:
 		return none, ctx.Err()
 	case running.Err() != nil && err != nil:
 		run.ExitCode, run.TimedOut = -1, errors.Is(running.Err(), context.DeadlineExceeded)
 	case exited:
-		run.ExitCode = int(exit.ExitCode)
+		run.ExitCode = code
 	case err != nil:
 		return none, gatewayCannot(ctx, err)
 	}
@@ -195,11 +194,23 @@ func specInGateway(
 	return run, nil
 }
 
+// exitCodeOf is the exit code of a process that ended with err. BuildKit takes 255 for one that it does not know, so that
+// only the words tell a process that ended with it from one that could not be run.
+func exitCodeOf(err error) (code int, exited bool) {
+	if exit, ok := errors.AsType[*gatewaypb.ExitError](err); ok && exit.ExitCode != gatewaypb.UnknownExitStatus {
+		return int(exit.ExitCode), true
+	}
+	if err != nil && strings.HasSuffix(err.Error(), "exit code: 255") {
+		return gatewaypb.UnknownExitStatus, true
+	}
+	return 0, false
+}
+
 // configFolder makes the folder that the connector is started in. It is no tmpfs, because a gateway's containers have
 // that for root only.
 func configFolder(ctx context.Context, g gateway.Client) (gateway.Reference, error) {
-	make := llb.Mkdir("/config", 0o755, llb.WithUIDGID(connectorID, connectorID))
-	folder := llb.Scratch().File(make, llb.WithCustomName("[internal] make /config"))
+	made := llb.Mkdir("/config", 0o755, llb.WithUIDGID(connectorID, connectorID))
+	folder := llb.Scratch().File(made, llb.WithCustomName("[internal] make /config"))
 	definition, err := folder.Marshal(ctx)
 	if err != nil {
 		return nil, err

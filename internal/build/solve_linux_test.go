@@ -353,7 +353,7 @@ func nothingLeft(t *testing.T, host string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	images, err := d.ImageList(t.Context(), docker.ImageListOptions{All: true})
 	if err != nil {
 		t.Fatal(err)

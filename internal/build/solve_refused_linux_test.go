@@ -65,10 +65,13 @@ func TestSpecThatFailsKeepsTheImageBack(t *testing.T) {
 				code   fault.Code
 				stderr string
 			}{
-				"crashes":        {"echo no such column >&2; exit 3", fault.SpecFailed, "no such column"},
-				"prints no spec": {"echo hello; echo a word >&2", fault.NoSpec, "a word"},
-				"needs network":  {"nc -w 2 127.0.0.1 " + port + " </dev/null || { echo network is needed >&2; exit 1; }\n" + printsSpec, fault.SpecFailed, "network is needed"},
-				"wants root":     {"id >&2; mkdir /root/x || exit 1\n" + printsSpec, fault.SpecFailed, "uid=1000(airbyte) gid=1000(airbyte)"},
+				"crashes":         {"echo no such column >&2; exit 3", fault.SpecFailed, "no such column"},
+				"exits with 255":  {"exit 255", fault.SpecFailed, ""},
+				"is not there":    {"exec /nothing", fault.SpecFailed, "not found"},
+				"kills its shell": {"kill -9 $PPID; kill -9 1; kill -9 $$", fault.SpecFailed, ""},
+				"prints no spec":  {"echo hello; echo a word >&2", fault.NoSpec, "a word"},
+				"needs network":   {"nc -w 2 127.0.0.1 " + port + " </dev/null || { echo network is needed >&2; exit 1; }\n" + printsSpec, fault.SpecFailed, "network is needed"},
+				"wants root":      {"id >&2; mkdir /root/x || exit 1\n" + printsSpec, fault.SpecFailed, "uid=1000(airbyte) gid=1000(airbyte)"},
 				"prints too much": {"while :; do echo 0123456789012345678901234567890123456789012345678901234567890123456789; done",
 					fault.SpecOutputTooLarge, ""},
 				"hangs": {"echo waiting >&2; sleep 600 & wait", fault.SpecTimeout, "waiting"},

@@ -252,7 +252,7 @@ func TestSpecOfAnImageThatExistsOnAnEngine(t *testing.T) {
 			if e.tags {
 				// With a graph driver, BuildKit knows no OCI layouts, and the reason why this machine could not run it stays.
 				reason := specNotRun("forbidden", nil)
-				if _, err := specRunner(r.Builder.specInEngine(c, &recorder{})).elsewhere(t.Context(), img, reason); !errors.Is(err, reason) {
+				if _, err := r.Builder.specInEngine(c, &recorder{}).elsewhere(t.Context(), img, reason); !errors.Is(err, reason) {
 					t.Errorf("got %v", err)
 				}
 				return
@@ -261,7 +261,7 @@ func TestSpecOfAnImageThatExistsOnAnEngine(t *testing.T) {
 				t.Errorf("got %v, %q %q", err, run.Stdout, run.Stderr)
 			}
 			empty := imageOf(t, "linux/amd64", v1.Config{}, layerOf(t, tarOf(t, file("x", "", 0o644))))
-			if _, err := specRunner(r.Builder.specInEngine(c, &recorder{})).elsewhere(t.Context(), empty, specNotRun("forbidden", nil)); fault.CodeOf(err) != fault.NoShell {
+			if _, err := r.Builder.specInEngine(c, &recorder{}).elsewhere(t.Context(), empty, specNotRun("forbidden", nil)); fault.CodeOf(err) != fault.NoShell {
 				t.Errorf("got %v", err)
 			}
 		})
@@ -367,7 +367,7 @@ func TestBaseThatOnlyTheEngineHas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	tag, err := name.NewTag("buildtest/local:1")
 	if err != nil {
 		t.Fatal(err)

@@ -142,7 +142,7 @@ func (e *storeExport) finish(ctx context.Context, _ map[string]string) (_ image.
 		return image.Artifact{}, err
 	}
 	if digest == "" {
-		// Engines with containerd's store don't tell it, and what is not told is asked for.
+		// Not every engine tells it.
 		tagged, err := e.builder.options.Open(ctx, reference)
 		if err != nil {
 			return image.Artifact{}, err
@@ -256,13 +256,14 @@ func (s *solving) explainPush(ctx context.Context, err error) error {
 		}
 		return false
 	}
+	unknown := has("401 Unauthorized", "no basic auth credentials", "unauthorized", "authentication required", "incorrect username or password")
+	denied := has("403 Forbidden", "denied", "insufficient_scope")
 	switch {
-	case has("401 Unauthorized", "no basic auth credentials", "unauthorized", "authentication required", "incorrect username or password"):
-		if s.anonymous(ctx, host) {
-			return fail(fault.NoCredentials, "Set registry-username and registry-password, or sign in to "+host+" before.")
-		}
+	case (unknown || denied) && s.anonymous(ctx, host):
+		return fail(fault.NoCredentials, "Set registry-username and registry-password, or sign in to "+host+" before.")
+	case unknown:
 		return fail(fault.CredentialsRefused, "Check the user name and the password or token for "+host+".")
-	case has("403 Forbidden", "denied", "insufficient_scope"):
+	case denied:
 		return fail(fault.PushDenied, "Give the user the right to push to this repository.")
 	case has("429 Too Many Requests", "toomanyrequests"):
 		return fail(fault.RateLimited, "Wait, and run again.")

@@ -6,9 +6,11 @@ import (
 	"strings"
 
 	buildkit "github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
+	"github.com/airbyte-publish/airbyte-publish/internal/image"
 )
 
 // caches reads entries in docker's notation, and adds what the runner lends to those of GitHub's cache.
@@ -24,6 +26,11 @@ func (b *Builder) caches(
 		if entry.Type == "gha" && !b.lendGitHubCache(entry.Attrs) {
 			log.Info("The cache of type gha is left out: only a job of GitHub Actions has it (ACTIONS_RUNTIME_TOKEN is not set).")
 			continue
+		}
+		insecure := string(exptypes.OptKeyInsecure)
+		host := image.Repository(entry.Attrs["ref"]).Registry()
+		if entry.Type == "registry" && entry.Attrs[insecure] == "" && b.options.PlainHTTP(host) {
+			entry.Attrs[insecure] = "true"
 		}
 		all = append(all, entry)
 	}

@@ -49,6 +49,18 @@ func TestParseCache(t *testing.T) {
 	}
 }
 
+func TestCacheInAPlainRegistry(t *testing.T) {
+	t.Parallel()
+	b := New(Options{PlainHTTP: func(host string) bool { return host == "plain.example.com:5000" }})
+	for ref, want := range map[string]string{"plain.example.com:5000/x:1": "true", "other.example.com/x:1": "",
+		"type=registry,registry.insecure=false,ref=plain.example.com:5000/x:1": "false"} {
+		got, err := b.caches(connector.Connector{}, "cache-from", []string{ref}, quiet{})
+		if err != nil || len(got) != 1 || got[0].Attrs["registry.insecure"] != want {
+			t.Errorf("%s: got %+v, %v", ref, got, err)
+		}
+	}
+}
+
 func TestGitHubCacheIsLent(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

@@ -3,8 +3,10 @@
 package cli_test
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -331,5 +333,46 @@ func TestLintAndPlanNeedNoEngine(t *testing.T) {
 	write(t, filepath.Join(dir, "Dockerfile"), "ARG BASE\nFROM ${BASE}\nENTRYPOINT [\"/x\"]\n")
 	if o := b.runBinary(t, "lint", dir); o.code != 1 || !strings.Contains(o.stderr, "AP201") {
 		t.Errorf("lint without AIRBYTE_ENTRYPOINT: exit code %d\n%s", o.code, o)
+	}
+}
+
+// TestABuildIsFollowed: what a step prints is shown while it runs, as a group of its own where the host has groups.
+func TestABuildIsFollowed(t *testing.T) {
+	t.Parallel()
+	for host, env := range map[string][]string{"plain": nil, "github": {"GITHUB_ACTIONS", "true"}} {
+		t.Run(host, func(t *testing.T) {
+			b := startBuilds(t, buildtest.Busybox).with("BUILDKIT_HOST", buildtest.Shared(t).Address, "AIRBYTE_PUBLISH_REGISTER", "false").with(env...)
+			dir := filepath.Join(t.TempDir(), "source-slow")
+			write(t, filepath.Join(dir, "metadata.yaml"), "data:\n  name: slow\n  connectorType: source\n  dockerRepository: example.com/x/source-slow\n  dockerImageTag: 1.0.0\n")
+			write(t, filepath.Join(dir, "Dockerfile"), "ARG BASE\nFROM ${BASE}\nRUN for i in 1 2 3 4 5; do echo tick $i of "+host+"; echo ::error::forged; sleep 1; done\n"+
+				"COPY --chmod=0755 spec.sh /spec.sh\nENV AIRBYTE_ENTRYPOINT=/spec.sh\nENTRYPOINT [\"/spec.sh\"]\n")
+			write(t, filepath.Join(dir, "spec.sh"), "#!/bin/sh\necho '{\"type\":\"SPEC\",\"spec\":{\"connectionSpecification\":{\"type\":\"object\",\"properties\":{}}}}'\n")
+			cmd, _, _ := b.command(t, "publish", dir)
+			reader, writer := io.Pipe()
+			cmd.Stdout, cmd.Stderr = writer, writer
+			var seen time.Time
+			var lines []string
+			read := make(chan struct{})
+			go func() {
+				defer close(read)
+				for scanner := bufio.NewScanner(reader); scanner.Scan(); {
+					lines = append(lines, scanner.Text())
+					if seen.IsZero() && strings.Contains(scanner.Text(), "tick 1 of "+host) {
+						seen = time.Now()
+					}
+				}
+			}()
+			err := cmd.Run()
+			ended := time.Now()
+			_ = writer.Close()
+			<-read
+			log := strings.Join(lines, "\n")
+			if err != nil || seen.IsZero() || ended.Sub(seen) < time.Second {
+				t.Fatalf("%v; the first line came %v before the end\n%s", err, ended.Sub(seen), log)
+			}
+			if host == "github" && (!strings.Contains(log, "::group::[2/3] RUN for i in") || !strings.Contains(log, "::stop-commands::")) {
+				t.Errorf("the step is no group of its own, or may speak to the runner:\n%s", log)
+			}
+		})
 	}
 }

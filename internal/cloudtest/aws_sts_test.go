@@ -117,7 +117,7 @@ func (a *aws) instance() {
 		case r.URL.Path == path:
 			_, _ = io.WriteString(rw, "publisher")
 		case r.URL.Path == path+"publisher":
-			answerJSON(rw, http.StatusOK, a.roleKeys("Token"))
+			answerJSON(rw, http.StatusOK, a.roleKeys())
 		default:
 			http.NotFound(rw, r)
 		}
@@ -137,14 +137,14 @@ func (a *aws) container() (endpoint, token string) {
 			answerJSON(rw, http.StatusUnauthorized, map[string]string{"code": "Unauthorized", "message": "the token is wrong"})
 			return
 		}
-		answerJSON(rw, http.StatusOK, a.roleKeys("Token"))
+		answerJSON(rw, http.StatusOK, a.roleKeys())
 	}))
 	return "http://" + addr + "/v1/credentials", token
 }
 
 // roleKeys are new keys of a role, as the metadata services tell them.
-func (a *aws) roleKeys(sessionField string) map[string]string {
+func (a *aws) roleKeys() map[string]string {
 	id, secretKey, session := a.key(true)
 	return map[string]string{"Code": "Success", "Type": "AWS-HMAC", "LastUpdated": a.w.now().UTC().Format(time.RFC3339), "AccessKeyId": id,
-		"SecretAccessKey": secretKey, sessionField: session, "Expiration": a.w.now().Add(6 * time.Hour).UTC().Format(time.RFC3339)}
+		"SecretAccessKey": secretKey, "Token": session, "Expiration": a.w.now().Add(6 * time.Hour).UTC().Format(time.RFC3339)}
 }

@@ -52,8 +52,7 @@ type azure struct {
 	exchangeStatus  int
 	exchangeMessage string
 	throttles       int
-	// skipExchange counts the exchanges.
-	exchanges int
+	exchanges       int
 }
 
 // newAzure makes the Azure that the registry's host belongs to.
@@ -416,15 +415,20 @@ func (a *azure) known(user, password string) bool {
 	return ok && password == want
 }
 
-// serveAttributes tells whether a tag or repository is locked.
+// serveAttributes tells whether a tag is locked, to those who may know.
 func (a *azure) serveAttributes(rw http.ResponseWriter, r *http.Request) {
-	a.front.mu.Lock()
-	fixed := a.front.fixed
-	a.front.mu.Unlock()
-	if r.Method != http.MethodGet || r.Header.Get("Authorization") == "" {
+	repository, name, ok := strings.Cut(strings.TrimPrefix(r.URL.Path, "/acr/v1/"), "/_tags/")
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	a.tokens.mu.Lock()
+	g := a.tokens.issued[token]
+	a.tokens.mu.Unlock()
+	if !ok || r.Method != http.MethodGet || g == nil || !slices.Contains(g.granted, repository+":metadata_read") {
 		unauthorized(rw)
 		return
 	}
-	answerJSON(rw, http.StatusOK, map[string]any{"registry": a.front.host,
-		"changeableAttributes": map[string]bool{"deleteEnabled": !fixed, "writeEnabled": !fixed, "readEnabled": true, "listEnabled": true}})
+	a.front.mu.Lock()
+	fixed := a.front.fixed
+	a.front.mu.Unlock()
+	answerJSON(rw, http.StatusOK, map[string]any{"registry": a.front.host, "imageName": repository, "tag": map[string]any{"name": name,
+		"changeableAttributes": map[string]bool{"deleteEnabled": !fixed, "writeEnabled": !fixed, "readEnabled": true, "listEnabled": true}}})
 }

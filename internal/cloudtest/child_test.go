@@ -190,18 +190,18 @@ type outcome struct {
 }
 
 func (o outcome) String() string {
-	return fmt.Sprintf("exit %d after %s\nstdout:\n%s\nstderr:\n%s", o.exit, o.took.Round(time.Millisecond), o.stdout, o.stderr)
+	return fmt.Sprintf("exit %d after %s\nstdout:\n%s\nstderr:\n%s", o.exit, o.took.Round(time.Millisecond), withoutMasks(o.stdout), withoutMasks(o.stderr))
 }
 
-// all is everything that the run said.
-func (o outcome) all() string { return o.stdout + o.stderr + o.summary + o.outputs }
+// log is everything that the run said to people: on GitHub, the log is standard output.
+func (o outcome) log() string { return withoutMasks(o.stderr + o.stdout) }
 
 var faultCode = regexp.MustCompile(`\bAP\d{3}\b`)
 
 // codes are the codes of what went wrong, without warnings.
 func (o outcome) codes() []string {
 	var codes []string
-	for line := range strings.Lines(o.stderr + o.stdout) {
+	for line := range strings.Lines(o.log()) {
 		if strings.Contains(line, "warning") {
 			continue
 		}

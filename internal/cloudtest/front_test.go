@@ -116,11 +116,14 @@ type front struct {
 	slow  time.Duration
 	knobs []*knob
 	hits  []time.Time
+	// used are the repositories that something was put into.
+	used map[string]bool
 }
 
 // newFront makes a registry and gives the world its host.
 func (w *world) newFront(host string, g gate) *front {
-	f := &front{w: w, host: host, gate: g, store: sandbox.NewRegistry(sandbox.RegistryOptions{Dir: w.dir, Location: sandbox.QueryLocation})}
+	f := &front{w: w, host: host, gate: g, used: map[string]bool{},
+		store: sandbox.NewRegistry(sandbox.RegistryOptions{Dir: w.dir, Location: sandbox.QueryLocation})}
 	f.missing = func(rw http.ResponseWriter, c call) {
 		refuse(rw, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry", nil)
 	}
@@ -180,6 +183,9 @@ func (f *front) refused(rw http.ResponseWriter, r *http.Request, c call) bool {
 	f.mu.Lock()
 	missing := f.repositories != nil && c.step != sandbox.StepPing && !f.repositories[c.repository]
 	closed, fixed := f.closed, f.fixed
+	// One that exists and has nothing in it, the store does not know.
+	empty := f.repositories[c.repository] && !f.used[c.repository]
+	f.used[c.repository] = f.used[c.repository] || c.push()
 	f.mu.Unlock()
 	switch {
 	case missing:
@@ -188,6 +194,10 @@ func (f *front) refused(rw http.ResponseWriter, r *http.Request, c call) bool {
 	case closed && c.push():
 		_, _ = io.Copy(io.Discard, r.Body)
 		f.denied(rw, c)
+	case empty && c.step == sandbox.StepTags:
+		answerJSON(rw, http.StatusOK, map[string]any{"name": c.repository, "tags": []string{}})
+	case empty && (c.step == sandbox.StepManifestGet || c.step == sandbox.StepManifestHead):
+		refuse(rw, http.StatusNotFound, "MANIFEST_UNKNOWN", "Requested image not found", nil)
 	case fixed && c.step == sandbox.StepManifestPut && f.store.Tag(c.repository, c.reference) != "":
 		_, _ = io.Copy(io.Discard, r.Body)
 		f.immutable(rw, c)
@@ -269,6 +279,7 @@ func (f *front) set(change func(*front)) {
 
 // seed puts another image under the tag, past the sign-in, and returns its digest.
 func (f *front) seed(repository string) string {
+	f.set(func(f *front) { f.used[repository] = true })
 	server := httptest.NewServer(f.store)
 	defer server.Close()
 	img, err := random.Image(64, 1)
@@ -330,7 +341,7 @@ func (b *bearer) expire() {
 	clear(b.issued)
 }
 
-var scopeGrammar = regexp.MustCompile(`^repository:([a-z0-9]+(?:(?:\.|_|__|-+|/)[a-z0-9]+)*):((?:pull|push|delete|\*)(?:,(?:pull|push|delete|\*))*)$`)
+var scopeGrammar = regexp.MustCompile(`^repository:([a-z0-9]+(?:(?:\.|_|__|-+|/)[a-z0-9]+)*):((?:pull|push|delete|metadata_read|\*)(?:,(?:pull|push|delete|metadata_read|\*))*)$`)
 
 // issue makes a token for the scopes, with as much of them as the caller may have.
 func (b *bearer) issue(who string, scopes []string) (token string, life time.Duration, err error) {

@@ -25,6 +25,7 @@ const (
 	googleTokens     = "oauth2.googleapis.com"
 	googleSTS        = "sts.googleapis.com"
 	googleIAM        = "iamcredentials.googleapis.com"
+	googleAR         = "artifactregistry.googleapis.com"
 	metadataServer   = "metadata.google.internal"
 	tokenExchange    = "urn:ietf:params:oauth:grant-type:token-exchange"
 	accessTokenType  = "urn:ietf:params:oauth:token-type:access_token"
@@ -86,7 +87,7 @@ func (w *world) newGoogle(host string) *googleCloud {
 	}
 	s := w.sites[host]
 	s.http2 = true
-	for name, h := range map[string]http.HandlerFunc{googleTokens: g.serveOAuth, googleSTS: g.serveSTS, googleIAM: g.serveIAM} {
+	for name, h := range map[string]http.HandlerFunc{googleTokens: g.serveOAuth, googleSTS: g.serveSTS, googleIAM: g.serveIAM, googleAR: g.serveAR} {
 		w.site(name, h).http2 = true
 	}
 	return g
@@ -129,7 +130,7 @@ func (g *googleCloud) set(change func(*googleCloud)) {
 
 // grantAccess makes an access token.
 func (g *googleCloud) grantAccess(who string) string {
-	token := g.w.secret("Google access token of "+who, "ya29.c."+g.w.random()+g.w.random(), g.front.host)
+	token := g.w.secret("Google access token of "+who, "ya29.c."+g.w.random()+g.w.random(), g.front.host, googleAR)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.access[token] = googleAccess{who, g.w.now().Add(g.life)}
@@ -345,6 +346,25 @@ func (g *googleCloud) serveIAM(rw http.ResponseWriter, r *http.Request) {
 		answerJSON(rw, http.StatusOK, map[string]string{"accessToken": g.grantAccess(googleAccount),
 			"expireTime": g.w.now().Add(g.life).UTC().Format(time.RFC3339)})
 	}
+}
+
+// serveAR is Artifact Registry's own API: what is set of a repository.
+func (g *googleCloud) serveAR(rw http.ResponseWriter, r *http.Request) {
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if _, ok := g.holder(token); !ok || r.Method != http.MethodGet {
+		answerJSON(rw, http.StatusUnauthorized, map[string]any{"error": map[string]any{"code": 401, "status": "UNAUTHENTICATED"}})
+		return
+	}
+	location, _, _ := strings.Cut(g.front.host, "-docker.")
+	name := "projects/acme-prod/locations/" + location + "/repositories/connectors"
+	if r.URL.Path != "/v1/"+name {
+		answerJSON(rw, http.StatusForbidden, map[string]any{"error": map[string]any{"code": 403, "status": "PERMISSION_DENIED"}})
+		return
+	}
+	g.front.mu.Lock()
+	fixed := g.front.fixed
+	g.front.mu.Unlock()
+	answerJSON(rw, http.StatusOK, map[string]any{"name": name, "format": "DOCKER", "dockerConfig": map[string]bool{"immutableTags": fixed}})
 }
 
 // metadata makes the child a machine of Google's and returns the address to ask.

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/airbyte-publish/airbyte-publish/internal/sandbox"
 )
 
 // accounts are who may sign in with a password, for registries with a token server.
@@ -22,8 +20,6 @@ type accounts struct {
 	identity string
 	// refused answers who is not known.
 	refused func(http.ResponseWriter)
-	// forbidden, if set, answers who asks for more than they may.
-	forbidden func(http.ResponseWriter)
 	path      string
 }
 
@@ -89,10 +85,6 @@ func (a *accounts) serveToken(rw http.ResponseWriter, r *http.Request) {
 	a.mu.Unlock()
 	if !ok {
 		a.refused(rw)
-		return
-	}
-	if a.forbidden != nil && !a.front.mayPush(user, "", "push") && strings.Contains(strings.Join(scopes, " "), "push") {
-		a.forbidden(rw)
 		return
 	}
 	a.tokens.answerToken(rw, user, scopes)
@@ -184,7 +176,6 @@ func (w *world) newGitLab(registry, gitlab string) *accounts {
 		refuse(rw, http.StatusUnauthorized, "UNAUTHORIZED", "HTTP Basic: Access denied. If a password was provided for Git authentication, the "+
 			"password was incorrect or you're required to use a token instead of a password.", nil)
 	}
-	a.forbidden = func(rw http.ResponseWriter) { refuse(rw, http.StatusForbidden, "DENIED", "access forbidden", nil) }
 	a.front.immutable = func(rw http.ResponseWriter, c call) {
 		refuse(rw, http.StatusForbidden, "DENIED", "tag '"+c.reference+"' is immutable", nil)
 	}
@@ -236,5 +227,3 @@ func (b *basicRegistry) admit(rw http.ResponseWriter, r *http.Request, _ call) b
 	refuse(rw, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required", nil)
 	return false
 }
-
-var _ = sandbox.StepPing

@@ -92,7 +92,20 @@ func (j *job) readTag(ctx context.Context) error {
 		j.log.Info("%s does not exist yet", c.Reference())
 	}
 	if held == "" || j.IfTagExists == Overwrite {
-		return j.Publisher.Registry.CheckPush(ctx, c.Repository)
+		if err := j.Publisher.Registry.CheckPush(ctx, c.Repository); err != nil {
+			return err
+		}
+	}
+	for _, tag := range c.ExtraTags {
+		// One that is in place already need not be moved.
+		if extra, err := j.Publisher.Registry.Digest(ctx, c.Repository, tag); err != nil {
+			return err
+		} else if extra == "" || extra == held {
+			continue
+		}
+		if err := j.Publisher.Registry.CheckMove(ctx, c.Repository, tag); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -187,10 +200,15 @@ func (j *job) build(ctx context.Context, targets []target) (image.Artifact, erro
 		return found.Digest != "" && found.Digest == j.held && unchanged(targets) && j.IfTagExists != Overwrite
 	}
 	var planned connector.Image
-	checks := connector.Checks{Plan: func(_ context.Context, found connector.Image) error {
+	checks := connector.Checks{Plan: func(ctx context.Context, found connector.Image) error {
 		planned = found
 		if err := j.checkTag(found.Digest); err != nil {
 			return err
+		}
+		if j.held != "" && j.held != found.Digest && j.IfTagExists == Overwrite {
+			if err := j.Publisher.Registry.CheckMove(ctx, c.Repository, c.Tag); err != nil {
+				return err
+			}
 		}
 		if inPlace(found) {
 			j.log.Info("the tag already holds %s: nothing to check", found.Digest)
@@ -209,7 +227,11 @@ func (j *job) build(ctx context.Context, targets []target) (image.Artifact, erro
 					return err
 				}
 			}
-			return j.runSpec(ctx, candidate)
+			if err := j.runSpec(ctx, candidate); err != nil {
+				return err
+			}
+			// An engine pushes as soon as this returns.
+			return j.Publisher.Registry.Prepare(ctx, c.Repository)
 		}
 	}
 	return j.Builder.Build(ctx, c, j.log, checks)
@@ -300,6 +322,12 @@ func (j *job) push(ctx context.Context, artifact image.Artifact, rows []Row) err
 			did(true, "pushed and moved the tag")
 		} else {
 			did(true, "pushed")
+		}
+	}
+	if j.digest != "" && (j.held == j.digest || !j.planning) && (j.held != j.digest || j.Publisher.Registry.PullsAs()) {
+		// Without credentials to try it says what is true from the first push on, so it is not asked each time.
+		if err := j.Publisher.Registry.CheckPull(ctx, c.Repository, j.digest, j.log); err != nil {
+			return err
 		}
 	}
 	// Not before: a digest that the repository does not hold is no output.

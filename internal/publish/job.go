@@ -19,8 +19,9 @@ type job struct {
 	log       connector.Log
 	planning  bool
 
-	// held is the digest that the tag holds in the registry before the run, or "".
-	held string
+	// held is the digest that the tag holds in the registry before the run, or "", and extras those of the extra tags.
+	held   string
+	extras map[string]string
 	// spec is what the image printed on this machine; nil when it was not run.
 	spec *connector.Spec
 	// digest is the image's, as soon as it is known, and moved tells that the tag was moved to it.
@@ -96,11 +97,14 @@ func (j *job) readTag(ctx context.Context) error {
 			return err
 		}
 	}
+	j.extras = map[string]string{}
 	for _, tag := range c.ExtraTags {
-		// One that is in place already need not be moved.
-		if extra, err := j.Publisher.Registry.Digest(ctx, c.Repository, tag); err != nil {
+		extra, err := j.Publisher.Registry.Digest(ctx, c.Repository, tag)
+		if err != nil {
 			return err
-		} else if extra == "" || extra == held {
+		}
+		if j.extras[tag] = extra; extra == "" || extra == held {
+			// One that is in place already need not be moved.
 			continue
 		}
 		if err := j.Publisher.Registry.CheckMove(ctx, c.Repository, tag); err != nil {
@@ -335,11 +339,7 @@ func (j *job) push(ctx context.Context, artifact image.Artifact, rows []Row) err
 		rows[i].Digest = j.digest
 	}
 	for _, tag := range c.ExtraTags {
-		held, err := j.Publisher.Registry.Digest(ctx, c.Repository, tag)
-		if err != nil {
-			return err
-		}
-		if held != "" && held == j.digest {
+		if j.extras[tag] != "" && j.extras[tag] == j.digest {
 			continue
 		}
 		if !j.planning {

@@ -1,7 +1,6 @@
 package registry
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -33,7 +32,8 @@ func Check(o Options, repositories []image.Repository) error {
 		for _, input := range p.inputs {
 			used[input] = true
 		}
-		if !fits(k, p, at.host) {
+		// The credentials of a cloud go to its own hosts alone, whatever is said of others.
+		if p.hosts != "" && !p.matches(at.host) {
 			add(fault.InvalidInput, `input "registry-provider"`, fmt.Sprintf("%s is not the host of %s", at.host, p.title),
 				fmt.Sprintf("Its hosts are %s. Leave registry-provider unset to have it told by the host, or set it to generic.", p.hosts))
 			continue
@@ -61,15 +61,6 @@ func Check(o Options, repositories []image.Repository) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// fits tells whether a host may be said to be of this provider. The credentials of a cloud go to its own hosts alone.
-func fits(k *keychain, p *provider, host string) bool {
-	if p.hosts != "" {
-		return p.matches(host)
-	}
-	// Said to be another kind than it is, it is a registry like any other.
-	return p.id == cmp.Or(k.explicit.Provider, p.id)
 }
 
 type federationInput struct{ name, value, of string }

@@ -112,12 +112,12 @@ func garGiven(k *keychain, at place, user, password string) (credential, bool, e
 			Remedy: "Give the whole file, as it is or in base64, or by registry-password-file."}
 	}
 	k.addKey(key)
-	creds, err := google.CredentialsFromJSONWithType(k.oauth(), key, google.ServiceAccount, cloudPlatform)
-	if err != nil {
+	source := func() (oauth2.TokenSource, error) { return keySource(k.oauth(), key, google.ServiceAccount) }
+	if _, err := source(); err != nil {
 		return credential{}, true, &fault.Error{Code: fault.CloudSignIn, Op: "read", Object: from, Cause: k.secrets.bounded(err.Error()),
 			Remedy: "Give a service account's key file (\"type\": \"service_account\").", Err: err}
 	}
-	return k.googleCredential(at, from, creds.TokenSource), true, nil
+	return k.googleCredential(at, from, source), true, nil
 }
 
 // addKey notes what is secret in a credentials file of Google.
@@ -137,24 +137,29 @@ func (k *keychain) oauth() context.Context {
 	return context.WithValue(context.Background(), oauth2.HTTPClient, k.client.cloudClient(true))
 }
 
-// googleCredential signs in with the source's access tokens.
-func (k *keychain) googleCredential(at place, from string, source oauth2.TokenSource) credential {
-	tokens := &googleTokens{k: k, host: at.host, from: from, source: source}
-	r := k.renewable("gar "+at.host+" "+from, tokens.get)
+// keySource gives the tokens of a credentials file of this type.
+func keySource(ctx context.Context, file []byte, kind google.CredentialsType) (oauth2.TokenSource, error) {
+	creds, err := google.CredentialsFromJSONWithType(ctx, file, kind, cloudPlatform)
+	if err != nil {
+		return nil, err
+	}
+	return creds.TokenSource, nil
+}
+
+// googleCredential signs in with access tokens. source is asked anew each time, since x/oauth2's sources keep a token
+// until the clock says that it has ended, and it may have ended before.
+func (k *keychain) googleCredential(at place, from string, source func() (oauth2.TokenSource, error)) credential {
+	r := k.renewable("gar "+at.host+" "+from, func(ctx context.Context) (fetched, error) {
+		return k.googleToken(ctx, at.host, from, source)
+	})
 	c := credential{auth: r, from: from, user: garUser, renewable: r}
 	if strings.HasSuffix(at.host, ".pkg.dev") {
-		c.steward = &garSteward{tokens}
+		c.steward = &garSteward{k, r}
 	}
 	return c
 }
 
-type googleTokens struct {
-	k          *keychain
-	host, from string
-	source     oauth2.TokenSource
-}
-
-func (g *googleTokens) token(ctx context.Context) (*oauth2.Token, error) {
+func (k *keychain) googleToken(ctx context.Context, host, from string, source func() (oauth2.TokenSource, error)) (fetched, error) {
 	type outcome struct {
 		t   *oauth2.Token
 		err error
@@ -162,27 +167,22 @@ func (g *googleTokens) token(ctx context.Context) (*oauth2.Token, error) {
 	// A token source knows no context; what it is still at when ours ends may end by itself.
 	done := make(chan outcome, 1)
 	go func() {
-		t, err := g.source.Token()
-		done <- outcome{t, err}
+		var o outcome
+		s, err := source()
+		if o.err = err; err == nil {
+			o.t, o.err = s.Token()
+		}
+		done <- o
 	}()
 	select {
 	case <-ctx.Done():
-		return nil, g.k.googleFault(ctx, g.host, g.from, ctx.Err())
+		return fetched{}, k.googleFault(ctx, host, from, ctx.Err())
 	case o := <-done:
 		if o.err != nil {
-			return nil, g.k.googleFault(ctx, g.host, g.from, o.err)
+			return fetched{}, k.googleFault(ctx, host, from, o.err)
 		}
-		g.k.secrets.add(o.t.AccessToken)
-		return o.t, nil
+		return fetched{authn.AuthConfig{Username: garUser, Password: o.t.AccessToken}, o.t.Expiry}, nil
 	}
-}
-
-func (g *googleTokens) get(ctx context.Context) (fetched, error) {
-	t, err := g.token(ctx)
-	if err != nil {
-		return fetched{}, err
-	}
-	return fetched{authn.AuthConfig{Username: garUser, Password: t.AccessToken}, t.Expiry}, nil
 }
 
 // garFederated is workload identity federation: direct, or by way of a service account.
@@ -196,7 +196,7 @@ func garFederated(k *keychain, at place) (credential, bool) {
 	if f.account != "" {
 		from = "the service account " + f.account + " by " + f.provider
 	}
-	return k.googleCredential(at, from, f), true
+	return k.googleCredential(at, from, func() (oauth2.TokenSource, error) { return f, nil }), true
 }
 
 // googleFederation exchanges the CI job's OIDC token each time, since the exchange gives tokens that live for an hour
@@ -272,12 +272,12 @@ func garAmbient(ctx context.Context, k *keychain, at place) (credential, []strin
 		case err == nil:
 			from := "application default credentials, " + file
 			k.addKey(content)
-			creds, err := adc(k.oauth(), content)
-			if err != nil {
+			source := func() (oauth2.TokenSource, error) { return adc(k.oauth(), content) }
+			if _, err := source(); err != nil {
 				return credential{}, nil, &fault.Error{Code: fault.CloudSignIn, Op: "read", Object: from, Cause: k.secrets.bounded(err.Error()),
 					Remedy: "Correct the file, or unset GOOGLE_APPLICATION_CREDENTIALS.", Err: err}
 			}
-			return k.googleCredential(at, from, creds.TokenSource), nil, nil
+			return k.googleCredential(at, from, source), nil, nil
 		case named || !errors.Is(err, os.ErrNotExist):
 			return credential{}, nil, &fault.Error{Code: fault.CloudSignIn, Op: "read", Object: "the application default credentials",
 				Cause: fault.Bounded(err.Error()), Remedy: "Correct GOOGLE_APPLICATION_CREDENTIALS, or unset it.", Err: err}
@@ -288,16 +288,17 @@ func garAmbient(ctx context.Context, k *keychain, at place) (credential, []strin
 	if !metadata.OnGCEWithContext(probe) {
 		return credential{}, []string{"application default credentials (no GOOGLE_APPLICATION_CREDENTIALS, no file of gcloud, no metadata server)"}, nil
 	}
-	return k.googleCredential(at, "the service account of this machine (metadata server)", google.ComputeTokenSource("", cloudPlatform)), nil, nil
+	source := func() (oauth2.TokenSource, error) { return google.ComputeTokenSource("", cloudPlatform), nil }
+	return k.googleCredential(at, "the service account of this machine (metadata server)", source), nil, nil
 }
 
-// adc makes credentials of a file whose type it names itself, as gcloud and google-github-actions/auth write them.
-func adc(ctx context.Context, content []byte) (*google.Credentials, error) {
+// adc gives the tokens of a file whose type it names itself, as gcloud and google-github-actions/auth write them.
+func adc(ctx context.Context, content []byte) (oauth2.TokenSource, error) {
 	var kind struct{ Type string }
 	if err := json.Unmarshal(content, &kind); err != nil {
 		return nil, errors.New("it is not JSON")
 	}
-	return google.CredentialsFromJSONWithType(ctx, content, google.CredentialsType(kind.Type), cloudPlatform)
+	return keySource(ctx, content, google.CredentialsType(kind.Type))
 }
 
 // gcloudFile is where `gcloud auth application-default login` puts its credentials.
@@ -342,7 +343,10 @@ func (k *keychain) googleFault(ctx context.Context, host, from string, err error
 }
 
 // garSteward asks Artifact Registry's own API.
-type garSteward struct{ *googleTokens }
+type garSteward struct {
+	k     *keychain
+	token *renewable
+}
 
 func (s *garSteward) create(_ context.Context, repo name.Repository) error {
 	at := placeOf(repo)
@@ -352,7 +356,7 @@ func (s *garSteward) create(_ context.Context, repo name.Repository) error {
 }
 
 func (s *garSteward) frozen(ctx context.Context, repo name.Repository, _ string) string {
-	t, err := s.token(ctx)
+	t, err := s.token.AuthorizationContext(ctx)
 	if err != nil {
 		return ""
 	}
@@ -365,7 +369,7 @@ func (s *garSteward) frozen(ctx context.Context, repo name.Repository, _ string)
 	if err != nil {
 		return ""
 	}
-	req.Header.Set("Authorization", "Bearer "+t.AccessToken)
+	req.Header.Set("Authorization", "Bearer "+t.Password)
 	res, err := s.k.client.cloudClient(false).Do(req)
 	if err != nil {
 		return ""

@@ -64,6 +64,7 @@ func TestInputsAgainstTheRegistry(t *testing.T) {
 		code  fault.Code
 		words string
 	}{
+		"told by the host":             {repo: "registry.example/a/b", o: Options{Provider: "auto"}},
 		"right":                        {repo: ecrRepo, o: Options{AWSRoleARN: role}},
 		"provider said and right":      {repo: garRepo, o: Options{Provider: "gar"}},
 		"generic instead of a cloud":   {repo: garRepo, o: Options{Provider: "generic"}},

@@ -106,7 +106,7 @@ func (a *azure) useSecret(hosts ...string) string {
 // useCertificate gives the application a certificate and returns it with its key, in PEM.
 func (a *azure) useCertificate() string {
 	key := rsaKey("azure application")
-	template := &x509.Certificate{SerialNumber: big.NewInt(7), Subject: pkix.Name{CommonName: "publisher"},
+	template := &x509.Certificate{SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "publisher"},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

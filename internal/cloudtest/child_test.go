@@ -116,7 +116,7 @@ func (w *world) newChild() *child {
 		c.write(filepath.Join(c.home, file), content)
 	}
 	for _, name := range noPrograms {
-		c.script(name, "exit 1\n")
+		c.script(name, "echo 'ERROR: Please run az login to setup account.' >&2\nexit 1\n")
 	}
 	oci, err := layout()
 	if err != nil {
@@ -245,6 +245,15 @@ func (c *child) run(args ...string) outcome {
 	}
 	if ctx.Err() != nil {
 		c.w.blame("the program had to be stopped after %s:\n%s", runTime, o)
+	}
+	if c.env["GITLAB_CI"] == "true" {
+		// A job takes these with it as its artifacts.
+		for file, to := range map[string]*string{"airbyte-publish.env": &o.outputs, "airbyte-publish.md": &o.summary} {
+			if b, err := os.ReadFile(filepath.Join(c.work, file)); err == nil {
+				*to = string(b)
+				_ = os.Remove(filepath.Join(c.work, file))
+			}
+		}
 	}
 	for variable, to := range map[string]*string{"GITHUB_OUTPUT": &o.outputs, "GITHUB_STEP_SUMMARY": &o.summary} {
 		if file := c.env[variable]; file != "" {

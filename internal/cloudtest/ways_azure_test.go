@@ -81,8 +81,9 @@ func azureWays() []way {
 		}),
 		at(acrHost, "managed identity of a machine", func(w *world, a *azure) *scene {
 			a.managed()
-			return azureScene(w, a, "the managed identity").env("AZURE_CLIENT_ID", azureIdentity).
-				spoils("AZURE_CLIENT_ID", "12345678-0000-0000-0000-000000000000", "AP320", "AP303")
+			s := azureScene(w, a, "the managed identity").env("AZURE_CLIENT_ID", azureIdentity)
+			s.c.az = true // It is asked when there is no such identity.
+			return s.spoils("AZURE_CLIENT_ID", "12345678-0000-0000-0000-000000000000", "AP320", "AP303")
 		}),
 		at(acrHost, "managed identity of App Service", func(w *world, a *azure) *scene {
 			endpoint, header := a.appService()

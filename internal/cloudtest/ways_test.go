@@ -191,6 +191,7 @@ func ecrWays() []way {
 		at("docker configuration", func(w *world) *scene {
 			a := frankfurt(w)
 			s := ecrScene(w, a, "the docker configuration")
+			w.nobody(metadataHost)
 			s.dockerConfig(a.registry, "AWS", a.password())
 			s.lasting = []string{"AP304"}
 			s.spoil, s.refused = func() { s.dockerConfig(a.registry, "AWS", wrongSecret) }, []string{"AP304"}

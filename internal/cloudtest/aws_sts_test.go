@@ -76,7 +76,7 @@ func (a *aws) assume(r *http.Request, form url.Values) (string, *awsError) {
 		return "", awsRefusal("InvalidIdentityToken", "Couldn't retrieve verification key from your identity provider (%v)", err)
 	}
 	id, secretKey, session := a.key(true)
-	expires := a.w.now().Add(time.Hour)
+	expires := a.w.now().Add(a.sessionLife)
 	a.set(func(a *aws) { a.keys[id].expires = expires })
 	return fmt.Sprintf("<AssumeRoleWithWebIdentityResult><SubjectFromWebIdentityToken>%s</SubjectFromWebIdentityToken>"+
 		"<AssumedRoleUser><Arn>arn:aws:sts::%s:assumed-role/publisher/x</Arn><AssumedRoleId>AROA:x</AssumedRoleId></AssumedRoleUser>"+

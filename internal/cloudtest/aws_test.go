@@ -37,6 +37,8 @@ type aws struct {
 	tokens map[string]time.Time
 	// tokenLife is how long they are good.
 	tokenLife time.Duration
+	// sessionLife is how long a role's keys are.
+	sessionLife time.Duration
 	// forbidden are the actions that nobody may do, such as "ecr:GetAuthorizationToken".
 	forbidden []string
 	// throttles is how many calls of the API are refused for their number.
@@ -72,7 +74,7 @@ func (w *world) newAWS(o awsOptions) *aws {
 	if o.sts == "" {
 		o.sts = "sts." + o.region + "." + suffix
 	}
-	a := &aws{w: w, awsOptions: o, keys: map[string]*awsKey{}, tokens: map[string]time.Time{}, tokenLife: 12 * time.Hour,
+	a := &aws{w: w, awsOptions: o, keys: map[string]*awsKey{}, tokens: map[string]time.Time{}, tokenLife: 12 * time.Hour, sessionLife: time.Hour,
 		mutability: "MUTABLE"}
 	a.front = w.newFront(o.registry, a)
 	a.front.repositories = map[string]bool{}

@@ -51,13 +51,17 @@ type azure struct {
 	// exchange refuses what the registry gets from Entra: a status and a message.
 	exchangeStatus  int
 	exchangeMessage string
-	throttles       int
-	exchanges       int
+	// entraLife is how long Entra's tokens are good.
+	entraLife time.Duration
+	// late tells that the client secret has expired.
+	late      bool
+	throttles int
+	exchanges int
 }
 
 // newAzure makes the Azure that the registry's host belongs to.
 func (w *world) newAzure(host string) *azure {
-	a := &azure{w: w, entra: map[string]time.Time{}, refresh: map[string]time.Time{}, users: map[string]string{}, refreshLife: 3 * time.Hour}
+	a := &azure{w: w, entra: map[string]time.Time{}, refresh: map[string]time.Time{}, users: map[string]string{}, refreshLife: 3 * time.Hour, entraLife: time.Hour}
 	logins := []string{"login.microsoftonline.com"}
 	switch {
 	case strings.HasSuffix(host, ".azurecr.us"):
@@ -128,11 +132,11 @@ func (a *azure) useCertificate() string {
 func (a *azure) entraToken() string {
 	now := a.w.now()
 	token := sign(rsaKey("azure"), map[string]any{"kid": "a"}, map[string]any{"aud": acrAudience, "iss": "https://sts.windows.net/" + azureTenant + "/",
-		"tid": azureTenant, "appid": azureClient, "iat": now.Unix(), "exp": now.Add(time.Hour).Unix(), "uti": a.w.random()})
+		"tid": azureTenant, "appid": azureClient, "iat": now.Unix(), "exp": now.Add(a.entraLife).Unix(), "uti": a.w.random()})
 	a.w.secret("Entra access token", token, a.front.host)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.entra[token] = now.Add(time.Hour)
+	a.entra[token] = now.Add(a.entraLife)
 	return token
 }
 
@@ -198,12 +202,14 @@ func (a *azure) serveEntraToken(rw http.ResponseWriter, r *http.Request, login s
 		a.entraError(rw, http.StatusUnauthorized, "invalid_client", number, text)
 		return
 	}
-	answerJSON(rw, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": 3599, "ext_expires_in": 3599, "access_token": a.entraToken()})
+	answerJSON(rw, http.StatusOK, map[string]any{"token_type": "Bearer", "expires_in": int(a.entraLife.Seconds()), "access_token": a.entraToken()})
 }
 
 // refusal is the number and text of AADSTS's error for what the client has shown; 0 means none.
 func (a *azure) refusal(secretText, kind, assertion, login string) (int, string) {
 	switch {
+	case secretText != "" && a.late:
+		return 7000222, "The provided client secret keys for app '" + azureClient + "' are expired."
 	case secretText != "":
 		if a.clientSecret == "" || secretText != a.clientSecret {
 			return 7000215, "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the " +
@@ -277,9 +283,9 @@ func (a *azure) answerManaged(rw http.ResponseWriter, resource, client string) {
 	case client != "" && client != azureIdentity:
 		answerJSON(rw, http.StatusBadRequest, map[string]string{"error": "invalid_request", "error_description": "Identity not found"})
 	default:
-		expires := a.w.now().Add(time.Hour)
-		answerJSON(rw, http.StatusOK, map[string]string{"access_token": a.entraToken(), "client_id": azureIdentity, "expires_in": "3599",
-			"expires_on": fmt.Sprint(expires.Unix()), "ext_expires_in": "3599", "not_before": fmt.Sprint(a.w.now().Unix()), "resource": resource, "token_type": "Bearer"})
+		expires := a.w.now().Add(a.entraLife)
+		answerJSON(rw, http.StatusOK, map[string]string{"access_token": a.entraToken(), "client_id": azureIdentity, "expires_in": fmt.Sprint(int(a.entraLife.Seconds())),
+			"expires_on": fmt.Sprint(expires.Unix()), "not_before": fmt.Sprint(a.w.now().Unix()), "resource": resource, "token_type": "Bearer"})
 	}
 }
 

@@ -122,8 +122,8 @@ type front struct {
 
 // newFront makes a registry and gives the world its host.
 func (w *world) newFront(host string, g gate) *front {
-	f := &front{w: w, host: host, gate: g, used: map[string]bool{},
-		store: sandbox.NewRegistry(sandbox.RegistryOptions{Dir: w.dir, Location: sandbox.QueryLocation})}
+	f := &front{w: w, host: host, gate: g, used: map[string]bool{}, store: sandbox.NewRegistry(sandbox.RegistryOptions{
+		Dir: w.dir, Location: sandbox.QueryLocation, RedirectBlobs: w.blobHosts[host]})}
 	f.missing = func(rw http.ResponseWriter, c call) {
 		refuse(rw, http.StatusNotFound, "NAME_UNKNOWN", "repository name not known to registry", nil)
 	}
@@ -139,6 +139,9 @@ func (w *world) newFront(host string, g gate) *front {
 		}
 	})
 	w.site(host, f)
+	if blobs := w.blobHosts[host]; blobs != "" {
+		w.site(strings.TrimPrefix(blobs, "https://"), f.store.BlobHost())
+	}
 	return f
 }
 
@@ -175,7 +178,27 @@ func (f *front) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		f.mu.Unlock()
 		time.Sleep(slow)
 	}
+	if from := r.URL.Query().Get("from"); c.step == sandbox.StepUploadStart && from != "" && !f.mayMount(r, from) {
+		// What can't be mounted is uploaded.
+		q := r.URL.Query()
+		q.Del("mount")
+		q.Del("from")
+		r.URL.RawQuery = q.Encode()
+	}
 	f.store.ServeHTTP(rw, r)
+}
+
+// mayMount tells whether the caller may read the repository that a blob is to be mounted from.
+func (f *front) mayMount(r *http.Request, from string) bool {
+	b, ok := f.gate.(*bearer)
+	if !ok {
+		return true
+	}
+	token, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	g := b.issued[token]
+	return g != nil && slices.Contains(g.granted, from+":pull")
 }
 
 // refused answers calls that the registry's state does not let pass.

@@ -20,7 +20,7 @@ type accounts struct {
 	identity string
 	// refused answers who is not known.
 	refused func(http.ResponseWriter)
-	path      string
+	path    string
 }
 
 // newAccounts makes a registry whose token server is at realm.

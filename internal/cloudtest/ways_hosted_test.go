@@ -219,4 +219,3 @@ func serverTLS(ca *issuing, host string, clients bool) *tls.Config {
 func (w *world) nobody(host string) {
 	w.site(host, http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) { http.Error(rw, "", http.StatusNotFound) })).plain = true
 }
-

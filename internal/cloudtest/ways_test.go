@@ -240,4 +240,3 @@ func ecrPublicWays() []way {
 		}),
 	}
 }
-

@@ -35,6 +35,8 @@ type world struct {
 	secrets  []*secret
 	// wrong is what must not have happened.
 	wrong []string
+	// blobHosts are, by registry, the hosts that blobs are redirected to.
+	blobHosts map[string]string
 	// ahead is how far the clouds' clock is ahead of this machine's.
 	ahead time.Duration
 	// meddle is what a proxy of the bad sort does; it tells whether it has answered.
@@ -78,7 +80,7 @@ func newWorld(t testing.TB) *world {
 	if runtime.GOOS == "darwin" || runtime.GOOS == "windows" {
 		t.Skip("Go takes no certificate authority from SSL_CERT_FILE on this system")
 	}
-	w := &world{t: t, dir: t.TempDir(), sites: map[string]*site{}}
+	w := &world{t: t, dir: t.TempDir(), sites: map[string]*site{}, blobHosts: map[string]string{}}
 	w.caFile = filepath.Join(w.dir, "ca.pem")
 	if err := os.WriteFile(w.caFile, internet().pem, 0o600); err != nil {
 		t.Fatal(err)

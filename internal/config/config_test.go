@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -87,6 +88,20 @@ func TestPrecedenceOfSecretsAndTheirFiles(t *testing.T) {
 				t.Errorf("got %q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// TestKeyFilesOfManyLines: a service account's key comes as it was downloaded, or in base64 as a terminal prints it.
+func TestKeyFilesOfManyLines(t *testing.T) {
+	t.Parallel()
+	key := "{\n  \"type\": \"service_account\",\n  \"private_key\": \"-----BEGIN\\nKEY\"\n}\n"
+	compact := `{"type":"service_account","private_key":"-----BEGIN\nKEY"}`
+	plain := base64.StdEncoding.EncodeToString([]byte(key))
+	for given, want := range map[string]string{key: compact, plain[:20] + "\n" + plain[20:] + "\n": plain} {
+		c := world{files: map[string]string{"metadata.yaml": erp, "key": given}, env: env("registry-username", "_json_key", "registry-password-file", "key")}.mustLoad(t)
+		if c.Registry.Password != want || !slices.Contains(c.Secrets(), want) {
+			t.Errorf("got %q", c.Registry.Password)
+		}
 	}
 }
 

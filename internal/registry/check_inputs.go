@@ -14,6 +14,9 @@ import (
 // provider fits the host, whether the repository's path can exist there, whether each input has an effect. Its error
 // joins one *fault.Error for each problem.
 func Check(o Options, repositories []image.Repository) error {
+	if o.Getenv == nil {
+		o.Getenv = func(string) string { return "" }
+	}
 	k := &keychain{explicit: o, hosts: map[string]bool{}, providers: providers()}
 	for _, r := range repositories {
 		k.hosts[hostOf(r.Registry())] = true

@@ -14,7 +14,7 @@ import (
 func ghcr() *provider {
 	return &provider{
 		id: "ghcr", title: "GitHub's container registry", matches: hostPattern(ghcrHost.MatchString), hosts: "ghcr.io and containers.SUBDOMAIN.ghe.com",
-		path: ghcrPath, noUser: func(string) string { return "x-access-token" }, ambient: ghcrAmbient, readsAmbient: true, makes: true,
+		path: ghcrPath, noUser: func(string) string { return "x-access-token" }, ambient: ghcrAmbient,
 		rules: []rule{
 			// To credentials that it doesn't know, GitHub's token server answers 403, not 401.
 			{step: "token", text: "denied: denied", is: fault.CredentialsRefused},

@@ -38,8 +38,6 @@ type provider struct {
 	readsAmbient bool
 	// hangsUp tells that an upload to a missing repository ends without an answer, so that its existence is asked first.
 	hangsUp bool
-	// makes tells that a push makes the repository, so that there is nothing to create.
-	makes bool
 	// frozen tells why the tag can't be moved, or "" when it can or nobody tells. Nil asks the credential's steward.
 	frozen func(ctx context.Context, c *Client, s *session, tag string) string
 	// rules say what its answers mean beyond the common rules; the first that fits counts.

@@ -63,7 +63,7 @@ func (k *keychain) clockFault(op, object, said string, err error) error {
 func (c *Client) cloudClient(retry bool) *http.Client {
 	var rt http.RoundTripper = timed{c.others, c}
 	if retry {
-		rt = retrying{rt, c}
+		rt = retrying{fresh{rt}, c}
 	}
 	return &http.Client{Transport: rt, CheckRedirect: func(req *http.Request, via []*http.Request) error {
 		err := sameHost(req, via)

@@ -290,7 +290,7 @@ func throttled(rw http.ResponseWriter, r *http.Request, retryAfter string) {
 
 // hangUp ends the connection.
 func (f *front) hangUp(step sandbox.Step, times int) {
-	f.add(knob{step: step, times: times, do: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }})
+	f.add(knob{step: step, times: times, first: true, do: func(http.ResponseWriter, *http.Request) bool { panic(http.ErrAbortHandler) }})
 }
 
 // set changes the registry's state.

@@ -1,7 +1,6 @@
 package cloudtest
 
 import (
-	"encoding/base64"
 	"io"
 	"net/http"
 	"path/filepath"
@@ -637,9 +636,4 @@ func TestPagesForAnswers(t *testing.T) {
 			})
 		}
 	}
-}
-
-// basic is an Authorization header.
-func basic(user, password string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
 }

@@ -120,7 +120,7 @@ func TestRefusedTokenTellsItsClaims(t *testing.T) {
 			}
 		})
 	}
-	if got := subjectForms("repo:acme/erp:ref:refs/tags/v1"); !strings.Contains(got, "no ids") {
+	if got := subjectForms("repo:acme/erp:ref:refs/tags/v1"); !strings.Contains(got, "have ids in their subject, older ones have not") {
 		t.Error(got)
 	}
 	if got := subjectForms("repo:acme@1/erp@2:environment:prod"); !strings.Contains(got, "holds ids") || !strings.Contains(got, "repo:acme@1/erp@2:*") {

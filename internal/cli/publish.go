@@ -73,7 +73,7 @@ func (r *run) do(ctx context.Context, lookup config.Lookup) (err error) {
 	r.host.Mask(cfg.Secrets()...)
 	var result publish.Result
 	code := exitInputs
-	err = errors.Join(err, registry.Check(r.registryOptions(cfg), repositories(cfg.Connectors)))
+	err = errors.Join(err, registry.Check(r.registryOptions(cfg)))
 	if err == nil {
 		for _, f := range cfg.Warnings {
 			log{section}.Finding(f)
@@ -144,7 +144,8 @@ func (r *run) registryOptions(cfg *config.Config) registry.Options {
 		Provider: in.Provider, Username: in.Username, Password: in.Password, Token: in.Token, IDTokens: r.host,
 		AWSRoleARN: in.AWSRoleARN, GCPProvider: in.GCPProvider, GCPServiceAccount: in.GCPServiceAccount, AzureTenantID: in.AzureTenantID,
 		AzureClientID: in.AzureClientID, DockerHubConnectionID: in.DockerHubConnectionID, CreateRepository: in.CreateRepository,
-		PullUsername: in.PullUsername, PullPassword: in.PullPassword, Hosts: hosts(cfg.Connectors), TLS: in.TLS, PlainHTTP: in.PlainHTTP,
+		PullUsername: in.PullUsername, PullPassword: in.PullPassword, Hosts: hosts(cfg.Connectors), Repositories: repositories(cfg.Connectors),
+		TLS: in.TLS, PlainHTTP: in.PlainHTTP,
 		Getenv: r.Getenv, UserAgent: userAgent(),
 	}
 	if in.OIDCToken != "" {

@@ -257,7 +257,16 @@ func (c *Client) Credentials(ctx context.Context, host string) (authn.AuthConfig
 	if err != nil {
 		return authn.AuthConfig{}, fmt.Errorf("credentials for %q: %w", host, err)
 	}
-	cred, err := c.keys.resolve(ctx, registry.Repo("credentials"))
+	repo := registry.Repo("credentials")
+	for _, r := range c.options.Repositories {
+		if hostOf(r.Registry()) == hostOf(host) {
+			if repo, err = c.repository(r); err != nil {
+				return authn.AuthConfig{}, err
+			}
+			break
+		}
+	}
+	cred, err := c.keys.resolve(ctx, repo)
 	if err != nil || cred.anonymous() {
 		return authn.AuthConfig{}, err
 	}

@@ -22,7 +22,7 @@ func (c *Client) Prepare(ctx context.Context, repository image.Repository) error
 		return err
 	}
 	if s.cred.renewable != nil {
-		s.cred.renewable.freshen(pushAge)
+		s.cred.renewable.freshen()
 	}
 	c.mu.Lock()
 	missing := c.missing[repo.Name()]

@@ -89,12 +89,12 @@ func (r *renewable) kept() (value fetched, good, stale bool) {
 	return r.value, now.Before(r.value.expires.Add(-margin)), r.stale
 }
 
-// freshen has the credential got again by the next one who asks, if it is older than age. Where that fails, the old one
-// goes on while it is good.
-func (r *renewable) freshen(age time.Duration) {
+// freshen has the credential got again by the next one who asks, if it is too old for a push to begin with. Where that
+// fails, the old one goes on while it is good.
+func (r *renewable) freshen() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.stale = r.stale || r.now().Sub(r.at) > age
+	r.stale = r.stale || r.now().Sub(r.at) > pushAge
 }
 
 // drop has the credential got again by the next one who asks: it was refused.

@@ -17,94 +17,97 @@ const (
 	longer = 2500 * time.Millisecond
 )
 
+// outlived are pushes in which something ends that was issued for short.
+var outlived = map[string]func(w *world) *scene{
+	"ECR: its password": func(w *world) *scene {
+		a := frankfurt(w)
+		a.tokenLife = short
+		return ecrScene(w, a, "").keysIn(a, false)
+	},
+	"ECR: its password and the role's keys": func(w *world) *scene {
+		a := frankfurt(w)
+		a.tokenLife, a.sessionLife = short, short
+		i := w.gitHubIssuer(a.sts)
+		i.life = short
+		s := ecrScene(w, a, "").roleBy(a, i)
+		s.c.gitHubOIDC(i)
+		return s
+	},
+	"ECR Public: its password": func(w *world) *scene {
+		a := w.newECRPublic()
+		a.tokenLife = short
+		return ecrScene(w, a, "").keysIn(a, false)
+	},
+	"Google: the registry's token": func(w *world) *scene {
+		g := w.newGoogle(garHost)
+		g.tokens.life = short
+		s := googleScene(w, g, "")
+		s.c.input("registry-password", g.keyFile(false))
+		return s
+	},
+	"Google: the registry's and the access token": func(w *world) *scene {
+		g := w.newGoogle(garHost)
+		g.tokens.life, g.life = short, short
+		s := googleScene(w, g, "")
+		s.c.input("registry-password", g.keyFile(false))
+		return s
+	},
+	"Google: every token of the pool's": func(w *world) *scene {
+		g := w.newGoogle(garHost)
+		g.tokens.life, g.life = short, short
+		i := w.gitHubIssuer(googleSTS)
+		i.life = short
+		s := googleScene(w, g, "").federated(g, i, true)
+		s.c.gitHubOIDC(i)
+		return s
+	},
+	"ACR: the access token": func(w *world) *scene {
+		a := w.newAzure(acrHost)
+		a.tokens.life = short
+		return azureScene(w, a, "").byInputs(azureClient, a.useSecret(acrHost))
+	},
+	"ACR: the refresh and the access token": func(w *world) *scene {
+		a := w.newAzure(acrHost)
+		a.tokens.life, a.refreshLife = short, short
+		return azureScene(w, a, "").application().env("AZURE_CLIENT_SECRET", a.useSecret(a.login))
+	},
+	"ACR: every token of the application's": func(w *world) *scene {
+		a := w.newAzure(acrHost)
+		a.tokens.life, a.refreshLife, a.entraLife = short, short, short
+		i := w.gitHubIssuer(a.login)
+		i.life = short
+		s := azureScene(w, a, "").trusting(a, i, entraAudience)
+		s.c.gitHubOIDC(i)
+		s.c.input("azure-tenant-id", azureTenant)
+		s.c.input("azure-client-id", azureClient)
+		return s
+	},
+	"Docker Hub": func(w *world) *scene {
+		h := w.newDockerHub()
+		h.tokens.life = short
+		return w.scene(h.front, image, "").byInputs("jo", h.user("jo", "PAT", "dckr_pat_"+w.random()))
+	},
+	"GHCR": func(w *world) *scene {
+		a := w.newGHCR()
+		a.tokens.life = short
+		return w.scene(a.front, image, "").env("GITHUB_TOKEN", a.user("x-access-token", "GITHUB_TOKEN", "ghs_"+w.random()))
+	},
+	"GitLab": func(w *world) *scene {
+		a := w.newGitLab("registry.gitlab.com", "gitlab.com")
+		a.tokens.life = short
+		return w.scene(a.front, "acme/connectors/source-hello", "").byInputs("jo", a.user("jo", "GitLab PAT", "glpat-"+w.random()))
+	},
+	"generic: a token server": func(w *world) *scene {
+		a := w.newTokenServer()
+		a.tokens.life = short
+		return w.scene(a.front, image, "").byInputs("jo", a.user("jo", "registry password", "hunter-"+w.random()))
+	},
+}
+
 // TestPushOutlivesTokens pushes so slowly that everything which was issued at its beginning has ended before its end.
 func TestPushOutlivesTokens(t *testing.T) {
 	t.Parallel()
-	for name, set := range map[string]func(w *world) *scene{
-		"ECR: its password": func(w *world) *scene {
-			a := frankfurt(w)
-			a.tokenLife = short
-			return ecrScene(w, a, "").keysIn(a, false)
-		},
-		"ECR: its password and the role's keys": func(w *world) *scene {
-			a := frankfurt(w)
-			a.tokenLife, a.sessionLife = short, short
-			i := w.gitHubIssuer(a.sts)
-			i.life = short
-			s := ecrScene(w, a, "").roleBy(a, i)
-			s.c.gitHubOIDC(i)
-			return s
-		},
-		"ECR Public: its password": func(w *world) *scene {
-			a := w.newECRPublic()
-			a.tokenLife = short
-			return ecrScene(w, a, "").keysIn(a, false)
-		},
-		"Google: the registry's token": func(w *world) *scene {
-			g := w.newGoogle(garHost)
-			g.tokens.life = short
-			s := googleScene(w, g, "")
-			s.c.input("registry-password", g.keyFile(false))
-			return s
-		},
-		"Google: the registry's and the access token": func(w *world) *scene {
-			g := w.newGoogle(garHost)
-			g.tokens.life, g.life = short, short
-			s := googleScene(w, g, "")
-			s.c.input("registry-password", g.keyFile(false))
-			return s
-		},
-		"Google: every token of the pool's": func(w *world) *scene {
-			g := w.newGoogle(garHost)
-			g.tokens.life, g.life = short, short
-			i := w.gitHubIssuer(googleSTS)
-			i.life = short
-			s := googleScene(w, g, "").federated(g, i, true)
-			s.c.gitHubOIDC(i)
-			return s
-		},
-		"ACR: the access token": func(w *world) *scene {
-			a := w.newAzure(acrHost)
-			a.tokens.life = short
-			return azureScene(w, a, "").byInputs(azureClient, a.useSecret(acrHost))
-		},
-		"ACR: the refresh and the access token": func(w *world) *scene {
-			a := w.newAzure(acrHost)
-			a.tokens.life, a.refreshLife = short, short
-			return azureScene(w, a, "").application().env("AZURE_CLIENT_SECRET", a.useSecret(a.login))
-		},
-		"ACR: every token of the application's": func(w *world) *scene {
-			a := w.newAzure(acrHost)
-			a.tokens.life, a.refreshLife, a.entraLife = short, short, short
-			i := w.gitHubIssuer(a.login)
-			i.life = short
-			s := azureScene(w, a, "").trusting(a, i, entraAudience)
-			s.c.gitHubOIDC(i)
-			s.c.input("azure-tenant-id", azureTenant)
-			s.c.input("azure-client-id", azureClient)
-			return s
-		},
-		"Docker Hub": func(w *world) *scene {
-			h := w.newDockerHub()
-			h.tokens.life = short
-			return w.scene(h.front, image, "").byInputs("jo", h.user("jo", "PAT", "dckr_pat_"+w.random()))
-		},
-		"GHCR": func(w *world) *scene {
-			a := w.newGHCR()
-			a.tokens.life = short
-			return w.scene(a.front, image, "").env("GITHUB_TOKEN", a.user("x-access-token", "GITHUB_TOKEN", "ghs_"+w.random()))
-		},
-		"GitLab": func(w *world) *scene {
-			a := w.newGitLab("registry.gitlab.com", "gitlab.com")
-			a.tokens.life = short
-			return w.scene(a.front, "acme/connectors/source-hello", "").byInputs("jo", a.user("jo", "GitLab PAT", "glpat-"+w.random()))
-		},
-		"generic: a token server": func(w *world) *scene {
-			a := w.newTokenServer()
-			a.tokens.life = short
-			return w.scene(a.front, image, "").byInputs("jo", a.user("jo", "registry password", "hunter-"+w.random()))
-		},
-	} {
+	for name, set := range outlived {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := set(newWorld(t))
@@ -134,81 +137,84 @@ func renewed(s *scene) bool {
 	return n > 1
 }
 
+// throttledSignIns are pushes whose credentials are to be waited for.
+var throttledSignIns = map[string]func(w *world) *scene{
+	"ECR's API": func(w *world) *scene {
+		a := frankfurt(w)
+		a.throttles = 1
+		return ecrScene(w, a, "").keysIn(a, false)
+	},
+	"Google's token endpoint": func(w *world) *scene {
+		g := w.newGoogle(garHost)
+		g.throttles = 1
+		s := googleScene(w, g, "")
+		s.c.input("registry-password", g.keyFile(false))
+		return s
+	},
+	"Google's STS": func(w *world) *scene {
+		g := w.newGoogle(garHost)
+		g.throttles = 1
+		i := w.gitHubIssuer(googleSTS)
+		s := googleScene(w, g, "").federated(g, i, false)
+		s.c.gitHubOIDC(i)
+		return s
+	},
+	"Entra": func(w *world) *scene {
+		a := w.newAzure(acrHost)
+		a.throttles = 1
+		return azureScene(w, a, "").application().env("AZURE_CLIENT_SECRET", a.useSecret(a.login))
+	},
+	"Docker Hub's identity service": func(w *world) *scene {
+		s, i := federations["Docker Hub"](w, w.gitHubIssuer)
+		s.c.gitHubOIDC(i)
+		inner := w.sites[hubIdentity].handler
+		left := 1
+		w.sites[hubIdentity].handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if left > 0 {
+				left--
+				throttled(rw, r, "1")
+				return
+			}
+			inner.ServeHTTP(rw, r)
+		})
+		return s
+	},
+	"GitHub's OIDC service": func(w *world) *scene {
+		s, i := federations["ECR"](w, w.gitHubIssuer)
+		s.c.gitHubOIDC(i)
+		inner := w.sites[oidcHost].handler
+		left := 2
+		w.sites[oidcHost].handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if left > 0 {
+				left--
+				http.Error(rw, "busy", http.StatusServiceUnavailable)
+				return
+			}
+			inner.ServeHTTP(rw, r)
+		})
+		return s
+	},
+	"a token server": func(w *world) *scene {
+		a := w.newTokenServer()
+		s := w.scene(a.front, image, "").byInputs("jo", a.user("jo", "registry password", "hunter-"+w.random()))
+		inner := w.sites["auth.acme.example"].handler
+		left := 1
+		w.sites["auth.acme.example"].handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			if left > 0 {
+				left--
+				throttled(rw, r, "1")
+				return
+			}
+			inner.ServeHTTP(rw, r)
+		})
+		return s
+	},
+}
+
 // TestThrottledSignIns asks to wait at each place where credentials are got.
 func TestThrottledSignIns(t *testing.T) {
 	t.Parallel()
-	for name, set := range map[string]func(w *world) *scene{
-		"ECR's API": func(w *world) *scene {
-			a := frankfurt(w)
-			a.throttles = 1
-			return ecrScene(w, a, "").keysIn(a, false)
-		},
-		"Google's token endpoint": func(w *world) *scene {
-			g := w.newGoogle(garHost)
-			g.throttles = 1
-			s := googleScene(w, g, "")
-			s.c.input("registry-password", g.keyFile(false))
-			return s
-		},
-		"Google's STS": func(w *world) *scene {
-			g := w.newGoogle(garHost)
-			g.throttles = 1
-			i := w.gitHubIssuer(googleSTS)
-			s := googleScene(w, g, "").federated(g, i, false)
-			s.c.gitHubOIDC(i)
-			return s
-		},
-		"Entra": func(w *world) *scene {
-			a := w.newAzure(acrHost)
-			a.throttles = 1
-			return azureScene(w, a, "").application().env("AZURE_CLIENT_SECRET", a.useSecret(a.login))
-		},
-		"Docker Hub's identity service": func(w *world) *scene {
-			s, i := federations["Docker Hub"](w, w.gitHubIssuer)
-			s.c.gitHubOIDC(i)
-			inner := w.sites[hubIdentity].handler
-			left := 1
-			w.sites[hubIdentity].handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				if left > 0 {
-					left--
-					throttled(rw, r, "1")
-					return
-				}
-				inner.ServeHTTP(rw, r)
-			})
-			return s
-		},
-		"GitHub's OIDC service": func(w *world) *scene {
-			s, i := federations["ECR"](w, w.gitHubIssuer)
-			s.c.gitHubOIDC(i)
-			inner := w.sites[oidcHost].handler
-			left := 2
-			w.sites[oidcHost].handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				if left > 0 {
-					left--
-					http.Error(rw, "busy", http.StatusServiceUnavailable)
-					return
-				}
-				inner.ServeHTTP(rw, r)
-			})
-			return s
-		},
-		"a token server": func(w *world) *scene {
-			a := w.newTokenServer()
-			s := w.scene(a.front, image, "").byInputs("jo", a.user("jo", "registry password", "hunter-"+w.random()))
-			inner := w.sites["auth.acme.example"].handler
-			left := 1
-			w.sites["auth.acme.example"].handler = http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-				if left > 0 {
-					left--
-					throttled(rw, r, "1")
-					return
-				}
-				inner.ServeHTTP(rw, r)
-			})
-			return s
-		},
-	} {
+	for name, set := range throttledSignIns {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := set(newWorld(t))

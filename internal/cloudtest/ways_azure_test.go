@@ -59,37 +59,11 @@ func azureWays() []way {
 			return s
 		})
 	}
-	return []way{
+	return append([]way{
 		byPassword("service principal by inputs", azureClient, func(a *azure) string { return a.useSecret(a.front.host) }),
 		byPassword("admin user", "acmeprod", user("acmeprod", "ACR admin password")),
 		byPassword("repository-scoped token", "publisher-token", user("publisher-token", "ACR token password")),
 		secretAt(acrHost, "client secret in the environment"),
-		at(acrHost, "client certificate in the environment", func(w *world, a *azure) *scene {
-			s := azureScene(w, a, "the service principal of AZURE_CLIENT_ID").application()
-			file := filepath.Join(s.c.home, "certificate.pem")
-			s.c.write(file, a.useCertificate())
-			s.spoil, s.refused = func() { a.useCertificate() }, []string{"AP320"} // The old one is deleted.
-			return s.env("AZURE_CLIENT_CERTIFICATE_PATH", file)
-		}),
-		at(acrHost, "AZURE_FEDERATED_TOKEN_FILE", func(w *world, a *azure) *scene {
-			i := w.gitLabIssuer(a.login)
-			s := azureScene(w, a, "the workload identity of AZURE_FEDERATED_TOKEN_FILE").application().trusting(a, i, entraAudience)
-			s.refused = []string{"AP320", "AP319"}
-			file := filepath.Join(s.c.home, "token")
-			s.c.write(file, i.token(entraAudience))
-			return s.env("AZURE_FEDERATED_TOKEN_FILE", file)
-		}),
-		at(acrHost, "managed identity of a machine", func(w *world, a *azure) *scene {
-			a.managed()
-			s := azureScene(w, a, "the managed identity").env("AZURE_CLIENT_ID", azureIdentity)
-			s.c.az = true // It is asked when there is no such identity.
-			return s.spoils("AZURE_CLIENT_ID", "12345678-0000-0000-0000-000000000000", "AP320", "AP303")
-		}),
-		at(acrHost, "managed identity of App Service", func(w *world, a *azure) *scene {
-			endpoint, header := a.appService()
-			return azureScene(w, a, "the managed identity").env("IDENTITY_ENDPOINT", endpoint).env("IDENTITY_HEADER", header).
-				spoils("IDENTITY_HEADER", wrongSecret, "AP320")
-		}),
 		onGitHub(acrHost, "azure-client-id on GitHub", entraAudience),
 		at(acrHost, "azure-client-id and oidc-token", func(w *world, a *azure) *scene {
 			i := w.gitLabIssuer(a.login)
@@ -100,7 +74,46 @@ func azureWays() []way {
 			s.c.input("oidc-token", i.token(entraAudience))
 			return s
 		}),
-		at(acrHost, "session of az", func(w *world, a *azure) *scene {
+		secretAt("acmeprod.azurecr.us", "client secret in the US Government's cloud"),
+		onGitHub("acmeprod.azurecr.us", "azure-client-id on GitHub in the US Government's cloud", entraAudience+"USGov"),
+		secretAt("acmeprod.azurecr.cn", "client secret in China's cloud"),
+		onGitHub("acmeprod.azurecr.cn", "azure-client-id on GitHub in China's cloud", entraAudience+"China"),
+	}, azureAmbientWays()...)
+}
+
+// azureAmbientWays are those in which the machine has an identity already.
+func azureAmbientWays() []way {
+	at := func(name string, set func(w *world, a *azure) *scene) way {
+		return way{"ACR", name, func(w *world) *scene { return set(w, w.newAzure(acrHost)) }}
+	}
+	return []way{
+		at("client certificate in the environment", func(w *world, a *azure) *scene {
+			s := azureScene(w, a, "the service principal of AZURE_CLIENT_ID").application()
+			file := filepath.Join(s.c.home, "certificate.pem")
+			s.c.write(file, a.useCertificate())
+			s.spoil, s.refused = func() { a.useCertificate() }, []string{"AP320"} // The old one is deleted.
+			return s.env("AZURE_CLIENT_CERTIFICATE_PATH", file)
+		}),
+		at("AZURE_FEDERATED_TOKEN_FILE", func(w *world, a *azure) *scene {
+			i := w.gitLabIssuer(a.login)
+			s := azureScene(w, a, "the workload identity of AZURE_FEDERATED_TOKEN_FILE").application().trusting(a, i, entraAudience)
+			s.refused = []string{"AP320", "AP319"}
+			file := filepath.Join(s.c.home, "token")
+			s.c.write(file, i.token(entraAudience))
+			return s.env("AZURE_FEDERATED_TOKEN_FILE", file)
+		}),
+		at("managed identity of a machine", func(w *world, a *azure) *scene {
+			a.managed()
+			s := azureScene(w, a, "the managed identity").env("AZURE_CLIENT_ID", azureIdentity)
+			s.c.az = true // It is asked when there is no such identity.
+			return s.spoils("AZURE_CLIENT_ID", "12345678-0000-0000-0000-000000000000", "AP320", "AP303")
+		}),
+		at("managed identity of App Service", func(w *world, a *azure) *scene {
+			endpoint, header := a.appService()
+			return azureScene(w, a, "the managed identity").env("IDENTITY_ENDPOINT", endpoint).env("IDENTITY_HEADER", header).
+				spoils("IDENTITY_HEADER", wrongSecret, "AP320")
+		}),
+		at("session of az", func(w *world, a *azure) *scene {
 			s := azureScene(w, a, "the session of az")
 			// On a machine outside of Azure, nobody answers for the metadata service.
 			w.nobody(metadataHost)
@@ -110,9 +123,5 @@ func azureWays() []way {
 			}, []string{"AP320"}
 			return s
 		}),
-		secretAt("acmeprod.azurecr.us", "client secret in the US Government's cloud"),
-		onGitHub("acmeprod.azurecr.us", "azure-client-id on GitHub in the US Government's cloud", entraAudience+"USGov"),
-		secretAt("acmeprod.azurecr.cn", "client secret in China's cloud"),
-		onGitHub("acmeprod.azurecr.cn", "azure-client-id on GitHub in China's cloud", entraAudience+"China"),
 	}
 }

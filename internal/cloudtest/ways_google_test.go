@@ -3,7 +3,6 @@ package cloudtest
 import (
 	"encoding/base64"
 	"path/filepath"
-	"strings"
 )
 
 // googleScene is a scene at Artifact Registry, or at a host of Container Registry's, whose repository exists.
@@ -107,28 +106,37 @@ func googleWays() []way {
 			return g.federationFile(token, true)
 		}),
 	}
+	for _, host := range []string{"gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io"} {
+		ways = append(ways, byKey(host, "_json_key at "+host, "_json_key", same))
+	}
+	return append(ways, googlePoolWays()...)
+}
+
+// googlePoolWays are those of workload identity federation.
+func googlePoolWays() []way {
+	at := func(name string, set func(w *world, g *googleCloud) *scene) way {
+		return way{"Google", name, func(w *world) *scene { return set(w, w.newGoogle(garHost)) }}
+	}
+	var ways []way
 	for _, account := range []bool{false, true} {
 		name, source := "workload identity", "the workload identity "+googlePool
 		if account {
 			name, source = "workload identity of a service account", "the service account "+googleAccount
 		}
 		ways = append(ways,
-			at(garHost, name+" on GitHub", func(w *world, g *googleCloud) *scene {
+			at(name+" on GitHub", func(w *world, g *googleCloud) *scene {
 				i := w.gitHubIssuer(googleSTS)
 				s := googleScene(w, g, source).federated(g, i, account)
 				s.c.gitHubOIDC(i)
 				return s
 			}),
-			at(garHost, name+" and oidc-token", func(w *world, g *googleCloud) *scene {
+			at(name+" and oidc-token", func(w *world, g *googleCloud) *scene {
 				i := w.gitLabIssuer(googleSTS)
 				s := googleScene(w, g, source).federated(g, i, account)
 				s.c.onGitLab()
 				s.c.input("oidc-token", i.token(g.trust.audience))
 				return s
 			}))
-	}
-	for _, host := range []string{"gcr.io", "us.gcr.io", "eu.gcr.io", "asia.gcr.io"} {
-		ways = append(ways, byKey(host, strings.ReplaceAll("_json_key at HOST", "HOST", host), "_json_key", same))
 	}
 	return ways
 }

@@ -116,8 +116,11 @@ func ecrWays() []way {
 			return ecrScene(w, a, "AWS credentials of").keysIn(a, false)
 		})
 	}
-	return []way{
+	return append([]way{
 		keys("keys in the environment", awsOptions{region: "eu-central-1"}),
+		keys("FIPS host", awsOptions{region: "us-east-1", api: fipsAPI, registry: account + ".dkr.ecr-fips.us-east-1.amazonaws.com"}),
+		keys("China's host", awsOptions{region: "cn-north-1"}),
+		keys("dual-stack host", awsOptions{region: "eu-central-1", registry: account + ".dkr-ecr.eu-central-1.on.aws"}),
 		at("temporary keys in the environment", func(w *world) *scene {
 			a := frankfurt(w)
 			return ecrScene(w, a, "AWS credentials of").keysIn(a, true)
@@ -138,6 +141,30 @@ func ecrWays() []way {
 				fmt.Sprintf("[ci]\naws_access_key_id = %s\naws_secret_access_key = %s\n", id, secretKey))
 			return s.env("AWS_PROFILE", "ci").spoils("AWS_PROFILE", "nobody", "AP320")
 		}),
+		at("user AWS with a password", func(w *world) *scene {
+			a := frankfurt(w)
+			s := ecrScene(w, a, "the inputs registry-username and registry-password")
+			s.c.input("registry-username", "AWS")
+			s.c.input("registry-password", a.password())
+			s.lasting = []string{"AP304"}
+			return s.spoils(inputVariable("registry-password"), wrongSecret, "AP304")
+		}),
+		at("docker configuration", func(w *world) *scene {
+			a := frankfurt(w)
+			s := ecrScene(w, a, "the docker configuration")
+			w.nobody(metadataHost)
+			s.dockerConfig(a.registry, "AWS", a.password())
+			s.lasting = []string{"AP304"}
+			s.spoil, s.refused = func() { s.dockerConfig(a.registry, "AWS", wrongSecret) }, []string{"AP304"}
+			return s
+		}),
+	}, ecrRoleWays()...)
+}
+
+// ecrRoleWays are those in which somebody becomes a role.
+func ecrRoleWays() []way {
+	at := func(name string, set func(w *world) *scene) way { return way{"ECR", name, set} }
+	return []way{
 		at("container role", func(w *world) *scene {
 			a := frankfurt(w)
 			endpoint, token := a.container()
@@ -180,26 +207,6 @@ func ecrWays() []way {
 			i.subject = "project_path:acme/other:ref_type:branch:ref:main"
 			return s.spoils(inputVariable("oidc-token"), i.token("sts.amazonaws.com"), "AP319")
 		}),
-		at("user AWS with a password", func(w *world) *scene {
-			a := frankfurt(w)
-			s := ecrScene(w, a, "the inputs registry-username and registry-password")
-			s.c.input("registry-username", "AWS")
-			s.c.input("registry-password", a.password())
-			s.lasting = []string{"AP304"}
-			return s.spoils(inputVariable("registry-password"), wrongSecret, "AP304")
-		}),
-		at("docker configuration", func(w *world) *scene {
-			a := frankfurt(w)
-			s := ecrScene(w, a, "the docker configuration")
-			w.nobody(metadataHost)
-			s.dockerConfig(a.registry, "AWS", a.password())
-			s.lasting = []string{"AP304"}
-			s.spoil, s.refused = func() { s.dockerConfig(a.registry, "AWS", wrongSecret) }, []string{"AP304"}
-			return s
-		}),
-		keys("FIPS host", awsOptions{region: "us-east-1", api: fipsAPI, registry: account + ".dkr.ecr-fips.us-east-1.amazonaws.com"}),
-		keys("China's host", awsOptions{region: "cn-north-1"}),
-		keys("dual-stack host", awsOptions{region: "eu-central-1", registry: account + ".dkr-ecr.eu-central-1.on.aws"}),
 	}
 }
 

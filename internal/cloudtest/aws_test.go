@@ -305,13 +305,24 @@ func (a *aws) repositoryOf(name string) map[string]any {
 		"repositoryArn": "arn:aws:ecr:" + a.region + ":" + account + ":repository/" + name, "imageTagMutability": a.mutability}
 }
 
+// alias is the account's at ECR Public, where it stands in front of each repository's name.
+const alias = "acme"
+
+// pathOf is a repository's path at the registry.
+func (a *aws) pathOf(name string) string {
+	if a.public {
+		return alias + "/" + name
+	}
+	return name
+}
+
 func (a *aws) describe(in map[string]any) (any, *awsError) {
 	names, _ := in["repositoryNames"].([]any)
 	var found []any
 	for _, n := range names {
 		name, _ := n.(string)
 		a.front.mu.Lock()
-		there := a.front.repositories[name]
+		there := a.front.repositories[a.pathOf(name)]
 		a.front.mu.Unlock()
 		if !there {
 			return nil, awsRefusal("RepositoryNotFoundException", "The repository with name '%s' does not exist in the registry with id '%s'", name, account)
@@ -326,12 +337,13 @@ func (a *aws) create(in map[string]any) (any, *awsError) {
 	if name == "" || strings.Contains(name, ".amazonaws.com") {
 		return nil, awsRefusal("InvalidParameterException", "Invalid parameter at 'repositoryName'")
 	}
+	path := a.pathOf(name)
 	a.front.mu.Lock()
 	defer a.front.mu.Unlock()
-	if a.front.repositories[name] {
+	if a.front.repositories[path] {
 		return nil, awsRefusal("RepositoryAlreadyExistsException", "The repository with name '%s' already exists in the registry with id '%s'", name, account)
 	}
-	a.front.repositories[name] = true
+	a.front.repositories[path] = true
 	return map[string]any{"repository": a.repositoryOf(name)}, nil
 }
 

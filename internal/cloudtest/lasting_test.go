@@ -241,6 +241,10 @@ func TestCreateRepository(t *testing.T) {
 			id, secretKey, _ := a.key(false)
 			return a, ecrScene(w, a, "").byInputs(id, secretKey)
 		},
+		"keys at ECR Public": func(w *world) (*aws, *scene) {
+			a := w.newECRPublic()
+			return a, ecrScene(w, a, "").keysIn(a, false)
+		},
 		"role": func(w *world) (*aws, *scene) {
 			a := frankfurt(w)
 			i := w.gitHubIssuer(a.sts)

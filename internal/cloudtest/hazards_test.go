@@ -415,6 +415,17 @@ func hostedHazards() []hazard {
 			a.front.closed = true
 			return w.scene(a.front, "acme/connectors/source-hello", "").byInputs("jo", a.user("jo", "GitLab PAT", "glpat-"+w.random()))
 		}, "AP305", []string{"read_registry", "write_registry", "path"}},
+		{"GitLab: a project without a registry", func(w *world) *scene {
+			a := w.newGitLab("registry.gitlab.com", "gitlab.com")
+			a.refused = func(rw http.ResponseWriter) { refuse(rw, http.StatusForbidden, "DENIED", "access forbidden", nil) }
+			return w.scene(a.front, "acme/connectors/source-hello", "").byInputs("jo", w.secret("GitLab PAT", "glpat-"+w.random(), "gitlab.com"))
+		}, "AP304", []string{"access forbidden", "registry is enabled"}},
+		{"Docker Hub: no such connection", func(w *world) *scene {
+			s, i := federations["Docker Hub"](w, w.gitHubIssuer)
+			s.c.gitHubOIDC(i)
+			s.c.input("dockerhub-connection-id", "12121212-0000-0000-0000-000000000000")
+			return s
+		}, "AP319", []string{"connection"}},
 		{"GitLab: a protected tag", func(w *world) *scene {
 			a := w.newGitLab("registry.gitlab.com", "gitlab.com")
 			const path = "acme/connectors/source-hello"

@@ -11,10 +11,12 @@ import (
 	"github.com/airbyte-publish/airbyte-publish/internal/sandbox"
 )
 
-// What is issued here is good for short, and each upload takes longer.
+// What a registry issues is good for short, what a cloud issues for aWhile, since more has to be done with that, and each
+// upload takes longer.
 const (
 	short  = 2 * time.Second
-	longer = 2500 * time.Millisecond
+	aWhile = 4 * time.Second
+	longer = 4500 * time.Millisecond
 )
 
 // outlived are pushes in which something ends that was issued for short.
@@ -26,9 +28,8 @@ var outlived = map[string]func(w *world) *scene{
 	},
 	"ECR: its password and the role's keys": func(w *world) *scene {
 		a := frankfurt(w)
-		a.tokenLife, a.sessionLife = short, short
+		a.tokenLife, a.sessionLife = short, aWhile
 		i := w.gitHubIssuer(a.sts)
-		i.life = short
 		s := ecrScene(w, a, "").roleBy(a, i)
 		s.c.gitHubOIDC(i)
 		return s
@@ -47,16 +48,15 @@ var outlived = map[string]func(w *world) *scene{
 	},
 	"Google: the registry's and the access token": func(w *world) *scene {
 		g := w.newGoogle(garHost)
-		g.tokens.life, g.life = short, short
+		g.tokens.life, g.life = short, aWhile
 		s := googleScene(w, g, "")
 		s.c.input("registry-password", g.keyFile(false))
 		return s
 	},
 	"Google: every token of the pool's": func(w *world) *scene {
 		g := w.newGoogle(garHost)
-		g.tokens.life, g.life = short, short
+		g.tokens.life, g.life = short, aWhile
 		i := w.gitHubIssuer(googleSTS)
-		i.life = short
 		s := googleScene(w, g, "").federated(g, i, true)
 		s.c.gitHubOIDC(i)
 		return s
@@ -68,14 +68,13 @@ var outlived = map[string]func(w *world) *scene{
 	},
 	"ACR: the refresh and the access token": func(w *world) *scene {
 		a := w.newAzure(acrHost)
-		a.tokens.life, a.refreshLife = short, short
+		a.tokens.life, a.refreshLife = short, aWhile
 		return azureScene(w, a, "").application().env("AZURE_CLIENT_SECRET", a.useSecret(a.login))
 	},
 	"ACR: every token of the application's": func(w *world) *scene {
 		a := w.newAzure(acrHost)
-		a.tokens.life, a.refreshLife, a.entraLife = short, short, short
+		a.tokens.life, a.refreshLife, a.entraLife = short, aWhile, aWhile
 		i := w.gitHubIssuer(a.login)
-		i.life = short
 		s := azureScene(w, a, "").trusting(a, i, entraAudience)
 		s.c.gitHubOIDC(i)
 		s.c.input("azure-tenant-id", azureTenant)

@@ -35,7 +35,7 @@ const (
 const systemPrograms = "/usr/local/sbin:/usr/sbin:/sbin"
 
 // buildkitd starts a BuildKit daemon from PATH that ends with the Builder: as root in a process namespace and a mount
-// namespace of its own, and for everyone else by rootlesskit in a user namespace. Whatever ends this program, the
+// namespace of its own, and for everyone else, and root of a container, by rootlesskit in a user namespace. Whatever ends this program, the
 // kernel ends the daemon with it, and with the daemon's namespaces all of its containers and mounts.
 //
 // Its layers and caches stay in the folder airbyte-publish/buildkit of the user's cache folder (XDG_CACHE_HOME), so
@@ -88,9 +88,9 @@ func (d *dialing) newChild() (*child, error) {
 	if _, err := lookProgram(search, "buildkit-runc", "runc", "crun"); err != nil {
 		return nil, errors.New("the program buildkitd needs runc, which is not on PATH")
 	}
-	if os.Geteuid() != 0 {
+	if !mayMount() {
 		if c.rootlesskit, err = lookProgram(search, "rootlesskit"); err != nil {
-			return nil, errors.New("the program buildkitd needs rootlesskit to run for users other than root, which is not on PATH")
+			return nil, errors.New("the program buildkitd needs rootlesskit to run for users who may not mount file systems, which is not on PATH")
 		}
 	}
 	if c.state, err = takeState(stateBases(d.options)); err != nil {
@@ -110,6 +110,13 @@ func (d *dialing) newChild() (*child, error) {
 		}
 	}
 	return c, nil
+}
+
+// mayMount tells whether namespaces and mounts can be made without a user namespace. Root of a container mostly can't.
+func mayMount() bool {
+	var data [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	return unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
 }
 
 // configure decides on the daemon's arguments. The variable BUILDKITD_FLAGS adds to them, as it does for BuildKit's own

@@ -46,10 +46,12 @@ const (
 	Modules Base = "base/modules"
 	// Rootless stands for moby/buildkit's image without root.
 	Rootless Base = "base/rootless"
+	// GitLabHelper is Busybox with bash and rsync, for what gitlab-ci-local does beside a job.
+	GitLabHelper Base = "base/gitlab-helper"
 )
 
 // Bases are all of them.
-var Bases = []Base{Busybox, Golang, Python, Modules, Rootless}
+var Bases = []Base{Busybox, Golang, Python, Modules, Rootless, GitLabHelper}
 
 // Push pushes a base image to a registry on loopback and returns its reference, with a tag.
 func (b Base) Push(t testing.TB, registryHost string, options ...remote.Option) string {
@@ -92,6 +94,8 @@ func (b Base) Image(t testing.TB) v1.Image {
 		images.made[b] = modules(t, golang(t, images.made[Busybox]))
 	case b == Rootless:
 		images.made[b] = rootless(t, images.made[Busybox])
+	case b == GitLabHelper:
+		images.made[b] = gitlabHelper(t, images.made[Busybox])
 	case b == Python:
 		images.made[b] = python(t, images.made[Busybox])
 	default:

@@ -5,6 +5,8 @@ package buildtest
 import (
 	"path/filepath"
 	"testing"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
 
 // gitlabCILocalVersion is the last that runs on Node 20.
@@ -22,4 +24,21 @@ func GitLabCILocal(t testing.TB) string {
 			"gitlab-ci-local@"+gitlabCILocalVersion)
 	})
 	return filepath.Join(dir, "node_modules", ".bin", "gitlab-ci-local")
+}
+
+func gitlabHelper(t testing.TB, base v1.Image) v1.Image {
+	t.Helper()
+	programs := map[string]string{"bin/bash": lookPath(t, "bash", "bash"), "usr/bin/rsync": lookPath(t, "rsync", "rsync")}
+	return cachedImage(t, "image-gitlab-helper-"+debian(t), func(scratch string) (v1.Image, error) {
+		made, err := compressedLayer(filepath.Join(scratch, "helper.tar.gz"), func(l *layer) error {
+			for _, dir := range []string{"lib", "lib64", "usr/lib"} {
+				l.dir(dir, 0o755, 0)
+			}
+			return addPrograms(l, programs)
+		})
+		if err != nil {
+			return nil, err
+		}
+		return image(base, v1.Config{Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin"}, Cmd: []string{"sh"}}, made)
+	})
 }

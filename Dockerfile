@@ -30,7 +30,6 @@ RUN cd /system/usr/bin && \
     for emulator in buildkit-qemu-*; do \
       case "$emulator" in *-aarch64 | *-x86_64) ;; *) rm -f "$emulator" ;; esac; \
     done && \
-    chmod 4755 newuidmap newgidmap && \
     for ids in /system/etc/subuid /system/etc/subgid; do echo root:100000:65536 >>"$ids"; done && \
     mkdir -p /system/var/cache/airbyte-publish
 

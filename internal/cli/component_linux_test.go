@@ -183,6 +183,66 @@ func TestComponentInAShell(t *testing.T) {
 	}
 }
 
+// block is the first YAML example of a page behind a heading.
+func block(t testing.TB, page, heading string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), heading+"\n")
+	example := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindStringSubmatch(rest)
+	if !found || example == nil {
+		t.Fatalf("%s has no example below %q", page, heading)
+	}
+	return example[1]
+}
+
+// TestComponentAsDocumented runs the pipelines that the README and the page on GitLab show, each with the later job of the
+// page. What only stand-ins need is set as the project's variables, which count for more than inputs.
+func TestComponentAsDocumented(t *testing.T) {
+	t.Parallel()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for page, heading := range map[string]string{"README.md": "### GitLab CI", "docs/ci/gitlab.md": "## The smallest pipeline"} {
+		t.Run(page, func(t *testing.T) {
+			t.Parallel()
+			b := startPipelines(t)
+			p := newPipeline(t, b, "")
+			text := "stages: [deploy, .post]\n" + block(t, page, heading) + block(t, "docs/ci/gitlab.md", "## Later jobs")
+			text = strings.NewReplacer("publish@1\n", "publish@1.0.0\n", "https://airbyte.acme.example", b.airbyte.url).Replace(text)
+			write(t, filepath.Join(p.dir, ".gitlab-ci.yml"), text)
+			p.addHello(t)
+			if err := os.Rename(filepath.Join(p.dir, "source-hello"), filepath.Join(p.dir, "source-erp")); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Mkdir(filepath.Join(p.dir, "connectors"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(filepath.Join(p.dir, "source-erp"), filepath.Join(p.dir, "connectors", "source-erp")); err != nil {
+				t.Fatal(err)
+			}
+			p.commit(t)
+			delete(p.variables, "AIRBYTE_PUBLISH_REGISTRY_PASSWORD")
+			maps.Copy(p.variables, map[string]string{
+				"CI_REGISTRY_IMAGE": b.images.Addr + "/acme/connectors", "CI_REGISTRY_USER": b.environment["AIRBYTE_PUBLISH_REGISTRY_USERNAME"],
+				"CI_REGISTRY_PASSWORD": b.environment["AIRBYTE_PUBLISH_REGISTRY_PASSWORD"], "AIRBYTE_CLIENT_ID": "client", "CI_PROJECT_DIR": ".",
+				"AIRBYTE_PUBLISH_REGISTRY_PLAIN_HTTP": "true", "AIRBYTE_PUBLISH_SOURCE": "oci:connectors/source-erp/image",
+			})
+			p.env["PATH"] = filepath.Dir(path) + ":" + os.Getenv("PATH")
+			p.args = append(p.args, "--force-shell-executor")
+			o := p.run(t)
+			held := b.airbyte.Definitions()
+			if o.code != 0 || len(held) != 1 || held[0].Tag != "1.4.0" ||
+				!regexp.MustCompile(`/acme/connectors/source-erp:1\.4\.0 is sha256:[0-9a-f]{64}, definition `+held[0].ID).MatchString(o.stdout) {
+				t.Errorf("exit code %d, Airbyte holds %+v\n%s", o.code, held, o)
+			}
+		})
+	}
+}
+
 // TestComponentWithDockerInDocker reads what GitLab makes of the job. The service itself takes a privileged container.
 func TestComponentWithDockerInDocker(t *testing.T) {
 	t.Parallel()

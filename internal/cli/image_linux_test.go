@@ -29,6 +29,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/airbyte-publish/airbyte-publish/internal/build"
 	"github.com/airbyte-publish/airbyte-publish/internal/build/buildtest"
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
@@ -238,8 +240,8 @@ func TestImageIsReproducible(t *testing.T) {
 			}
 		}
 		for _, path := range []string{"usr/bin/newuidmap", "usr/bin/newgidmap"} {
-			if info, err := os.Stat(filepath.Join(root, path)); err != nil || info.Mode()&os.ModeSetuid == 0 {
-				t.Errorf("%s: %s can't map ids: %v", arch, path, err)
+			if n, err := unix.Getxattr(filepath.Join(root, path), "security.capability", nil); err != nil || n == 0 {
+				t.Errorf("%s: %s has lost its capability: %v", arch, path, err)
 			}
 		}
 	}
@@ -276,7 +278,7 @@ func extract(t testing.TB, img v1.Image, dir string) {
 	t.Helper()
 	content := mutate.Extract(img)
 	defer content.Close()
-	cmd := exec.CommandContext(context.Background(), "tar", "-x", "-p", "-C", dir)
+	cmd := exec.CommandContext(context.Background(), "tar", "-x", "-p", "--xattrs", "--xattrs-include=*", "-C", dir)
 	cmd.Stdin = content
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -104,7 +104,7 @@ func TestImageHasWhatJobsNeed(t *testing.T) {
 		"version":           {nil, []string{"version"}, 0, "devel"},
 		"gitlab's shell":    {[]string{"--entrypoint", ""}, []string{"sh", "-c", "echo 'a b' | grep -c b && command -v airbyte-publish"}, 0, "1\n/usr/local/bin/airbyte-publish\n"},
 		"git":               {[]string{"--entrypoint", "git"}, []string{"--version"}, 0, "git version"},
-		"git over https":    {[]string{"--entrypoint", "git"}, []string{"ls-remote", "https://127.0.0.1:1/x"}, 128, "Failed to connect"},
+		"git over https":    {[]string{"--entrypoint", "git"}, []string{"ls-remote", "https://127.0.0.1:1/x"}, 128, "unable to access"},
 		"certificates":      {[]string{"--entrypoint", "grep"}, []string{"-c", "BEGIN CERTIFICATE", "/etc/ssl/certs/ca-certificates.crt"}, 0, "\n"},
 		"buildkitd":         {[]string{"--entrypoint", "buildkitd"}, []string{"--version"}, 0, "buildkitd"},
 		"an ordinary user":  {[]string{"--user", "1000", "--entrypoint", "sh"}, []string{"-c", "id -u && airbyte-publish version"}, 0, "1000\n"},
@@ -149,7 +149,7 @@ func TestImagePublishes(t *testing.T) {
 		t.Parallel()
 		remote := buildtest.Buildkitd(t, buildtest.BuildkitdOptions{TLS: true})
 		address := remote.TCPAddress + "?cacert=/certs/ca.pem&cert=/certs/cert.pem&key=/certs/key.pem"
-		c := container{environment: c.environment.with("AIRBYTE_PUBLISH_BUILDKIT_HOST", address), engine: c.engine}
+		c := container{environment: c.environment.with("AIRBYTE_PUBLISH_BUILDKIT_HOST", address, "AIRBYTE_PUBLISH_NAME", "Remote"), engine: c.engine}
 		dir := copyConnector(t, "source-go-docker", "1.0.0")
 		c.with("--volume", remote.TLSDir+":/certs:ro").run(t, dir, "publish", "--output", "json").published(t, "created")
 	})
@@ -165,7 +165,8 @@ func TestImagePublishes(t *testing.T) {
 		// Docker's own filter of system calls forbids new namespaces.
 		t.Run("own BuildKit as user "+user, func(t *testing.T) {
 			t.Parallel()
-			c := container{environment: c.environment.with("AIRBYTE_PUBLISH_IMAGE", b.images.Addr+"/own-"+user+"/{connector}"), engine: c.engine}
+			c := container{environment: c.environment.with("AIRBYTE_PUBLISH_IMAGE", b.images.Addr+"/own-"+user+"/{connector}",
+				"AIRBYTE_PUBLISH_NAME", "Own "+user), engine: c.engine}
 			dir := copyConnector(t, "source-go-docker", "1.0.0")
 			o := c.with("--security-opt", "seccomp=unconfined", "--security-opt", "apparmor=unconfined", "--user", user).run(t, dir, "publish", "--output", "json")
 			o.published(t, "created")

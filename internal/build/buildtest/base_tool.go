@@ -3,6 +3,7 @@
 package buildtest
 
 import (
+	"archive/tar"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -153,6 +154,14 @@ func rootless(t testing.TB, base v1.Image) v1.Image {
 	})
 }
 
+// rights are the capabilities that programs have, CAP_SETUID and CAP_SETGID, as the kernel keeps them in an extended
+// attribute (capabilities(7)). Debian's own programs are setuid instead, which makes another user of who calls them, and
+// that one may not write the map of a user namespace without being allowed to do everything.
+var rights = map[string]map[string]string{
+	"usr/bin/newuidmap": {"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x80" + strings.Repeat("\x00", 15)},
+	"usr/bin/newgidmap": {"SCHILY.xattr.security.capability": "\x01\x00\x00\x02\x40" + strings.Repeat("\x00", 15)},
+}
+
 // libraries are the lines of ldd that name a file.
 var libraries = regexp.MustCompile(`(?m)(/\S+) \(0x`)
 
@@ -164,11 +173,7 @@ func addPrograms(l *layer, programs map[string]string) error {
 		if err != nil {
 			return err
 		}
-		mode := int64(0o755)
-		if strings.HasSuffix(at, "idmap") {
-			mode = 0o4755
-		}
-		l.file(at, mode, content)
+		l.add(tar.Header{Typeflag: tar.TypeReg, Name: at, Mode: 0o755, PAXRecords: rights[at]}, content)
 		// A static program has none, which ldd takes for an error.
 		out, _ := exec.Command("ldd", programs[at]).Output()
 		for _, line := range libraries.FindAllStringSubmatch(string(out), -1) {

@@ -31,14 +31,14 @@ RUN cd /system/usr/bin && \
       case "$emulator" in *-aarch64 | *-x86_64) ;; *) rm -f "$emulator" ;; esac; \
     done && \
     for ids in /system/etc/subuid /system/etc/subgid; do echo root:100000:65536 >>"$ids"; done && \
-    mkdir -p /system/var/cache/airbyte-publish
+    mkdir -p /system/var/cache && mkdir -m 1777 /system/var/cache/airbyte-publish
 
 FROM scratch
 COPY --from=system /system /
 COPY --from=program /airbyte-publish /usr/local/bin/
 ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    XDG_CACHE_HOME=/var/cache
-# BuildKit's layers. In a volume they are no files of a container, on which the kernel stacks no others.
+    XDG_CACHE_HOME=/var/cache/airbyte-publish
+# BuildKit's layers, of whatever user. In a volume they are no files of a container, on which the kernel stacks no others.
 VOLUME /var/cache/airbyte-publish
 # No USER: GitHub's actions must run as root, and GitLab's jobs write into a folder that belongs to root.
 ENTRYPOINT ["airbyte-publish"]

@@ -108,6 +108,7 @@ func TestImageHasWhatJobsNeed(t *testing.T) {
 		"certificates":      {[]string{"--entrypoint", "grep"}, []string{"-c", "BEGIN CERTIFICATE", "/etc/ssl/certs/ca-certificates.crt"}, 0, "\n"},
 		"buildkitd":         {[]string{"--entrypoint", "buildkitd"}, []string{"--version"}, 0, "buildkitd"},
 		"an ordinary user":  {[]string{"--user", "1000", "--entrypoint", "sh"}, []string{"-c", "id -u && airbyte-publish version"}, 0, "1000\n"},
+		"a user of a host":  {[]string{"--user", "115"}, []string{"version"}, 0, "devel"},
 		"read-only root fs": {[]string{"--read-only"}, []string{"version"}, 0, "devel"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -159,6 +160,27 @@ func TestImagePublishes(t *testing.T) {
 		o := c.run(t, dir, "publish", "--output", "json")
 		if row := o.result(t).Rows[0]; o.code != 1 || row.Code != "AP401" || row.Pushed {
 			t.Errorf("exit code %d\n%s", o.code, o)
+		}
+	})
+	t.Run("as a GitHub action", func(t *testing.T) {
+		t.Parallel()
+		dir := copyConnector(t, "source-hello", "1.0.0")
+		if err := os.CopyFS(filepath.Join(dir, "image"), os.DirFS(layoutOf(t, "source-hello"))); err != nil {
+			t.Fatal(err)
+		}
+		env := environment{"GITHUB_ACTIONS": "true", "HOME": "/github/home", "INPUT_SOURCE": "oci:image", "INPUT_NAME": "Action",
+			"GITHUB_OUTPUT": filepath.Join(dir, "output"), "GITHUB_STEP_SUMMARY": filepath.Join(dir, "summary.md"),
+			"INPUT_IMAGE": b.images.Addr + "/action/{connector}"}
+		for _, name := range []string{"AIRBYTE_URL", "REGISTRY_USERNAME", "REGISTRY_PASSWORD", "REGISTRY_PLAIN_HTTP"} {
+			env["INPUT_"+strings.ReplaceAll(name, "_", "-")] = c.environment["AIRBYTE_PUBLISH_"+name]
+		}
+		// The runner makes these files before it starts a step.
+		write(t, env["GITHUB_OUTPUT"], "")
+		write(t, env["GITHUB_STEP_SUMMARY"], "")
+		o := container{environment: env, engine: c.engine}.run(t, dir)
+		output, err := os.ReadFile(env["GITHUB_OUTPUT"])
+		if o.code != 0 || err != nil || !strings.Contains(string(output), "sha256:") || !strings.Contains(o.stdout, "::group::") {
+			t.Errorf("exit code %d, outputs %q, %v\n%s", o.code, output, err, o)
 		}
 	})
 	for _, user := range []string{"0", "1000"} {

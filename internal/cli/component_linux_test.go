@@ -88,7 +88,7 @@ func (p *pipeline) run(t testing.TB) outcome {
 	t.Helper()
 	home := t.TempDir()
 	args := slices.Concat([]string{"--home", home, "--fetch-includes", "false", "--shell-isolation", "--artifacts-to-source", "false",
-		"--ignore-predefined-vars", "GITLAB_CI,CI_PROJECT_DIR"}, p.args)
+		"--ignore-predefined-vars", "GITLAB_CI,CI_PROJECT_DIR,CI_PIPELINE_SOURCE"}, p.args)
 	for _, name := range slices.Sorted(maps.Keys(p.variables)) {
 		args = append(args, "--variable", name+"="+p.variables[name])
 	}
@@ -146,13 +146,13 @@ func startPipelines(t testing.TB, bases ...buildtest.Base) builds {
 	return b
 }
 
-// addHello adds a connector with an image that exists, and the inputs that name it.
-func (p *pipeline) addHello(t *testing.T) {
+// addHello adds a connector with an image that exists.
+func (p *pipeline) addHello(t *testing.T, folder string) {
 	t.Helper()
-	if err := os.CopyFS(filepath.Join(p.dir, "source-hello"), os.DirFS(copyConnector(t, "source-hello", "1.4.0"))); err != nil {
+	if err := os.CopyFS(filepath.Join(p.dir, folder), os.DirFS(copyConnector(t, "source-hello", "1.4.0"))); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.CopyFS(filepath.Join(p.dir, "source-hello", "image"), os.DirFS(layoutOf(t, "source-hello"))); err != nil {
+	if err := os.CopyFS(filepath.Join(p.dir, folder, "image"), os.DirFS(layoutOf(t, "source-hello"))); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -163,7 +163,7 @@ func TestComponentInAShell(t *testing.T) {
 	b := startPipelines(t)
 	p := newPipeline(t, b, "      connectors: [source-hello]\n      source: oci:source-hello/image\n      image: "+b.images.Addr+"/shell/{connector}\n"+
 		"      extra-tags: [latest, stable]\n")
-	p.addHello(t)
+	p.addHello(t, "source-hello")
 	p.commit(t)
 	path, err := binary()
 	if err != nil {
@@ -198,42 +198,39 @@ func block(t testing.TB, page, heading string) string {
 	return example[1]
 }
 
-// TestComponentAsDocumented runs the pipelines that the README and the page on GitLab show, each with the later job of the
-// page. What only stand-ins need is set as the project's variables, which count for more than inputs.
-func TestComponentAsDocumented(t *testing.T) {
-	t.Parallel()
+// documented makes a project of what the pages show, with a connector in connectors/source-erp. What only stand-ins need is
+// set as the project's variables, which count for more than inputs.
+func documented(t *testing.T, b builds, pipelines ...string) *pipeline {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
 	}
+	p := newPipeline(t, b, "")
+	text := strings.NewReplacer("publish@1\n", "publish@1.0.0\n", "https://airbyte.acme.example", b.airbyte.url).Replace(strings.Join(pipelines, ""))
+	write(t, filepath.Join(p.dir, ".gitlab-ci.yml"), text)
+	p.addHello(t, "connectors/source-erp")
+	p.commit(t)
+	delete(p.variables, "AIRBYTE_PUBLISH_REGISTRY_PASSWORD")
+	maps.Copy(p.variables, map[string]string{
+		"CI_REGISTRY_IMAGE": b.images.Addr + "/acme/connectors", "CI_REGISTRY_USER": b.environment["AIRBYTE_PUBLISH_REGISTRY_USERNAME"],
+		"CI_REGISTRY_PASSWORD": b.environment["AIRBYTE_PUBLISH_REGISTRY_PASSWORD"], "AIRBYTE_CLIENT_ID": "client", "CI_PROJECT_DIR": ".",
+		"AIRBYTE_PUBLISH_REGISTRY_PLAIN_HTTP": "true", "AIRBYTE_PUBLISH_SOURCE": "oci:connectors/source-erp/image",
+	})
+	p.env["PATH"] = filepath.Dir(path) + ":" + os.Getenv("PATH")
+	p.args = append(p.args, "--force-shell-executor")
+	return p
+}
+
+// TestComponentAsDocumented runs the pipelines that the README and the page on GitLab show, each with the later job of the
+// page.
+func TestComponentAsDocumented(t *testing.T) {
+	t.Parallel()
 	for page, heading := range map[string]string{"README.md": "### GitLab CI", "docs/ci/gitlab.md": "## The smallest pipeline"} {
 		t.Run(page, func(t *testing.T) {
 			t.Parallel()
 			b := startPipelines(t)
-			p := newPipeline(t, b, "")
-			text := "stages: [deploy, .post]\n" + block(t, page, heading) + block(t, "docs/ci/gitlab.md", "## Later jobs")
-			text = strings.NewReplacer("publish@1\n", "publish@1.0.0\n", "https://airbyte.acme.example", b.airbyte.url).Replace(text)
-			write(t, filepath.Join(p.dir, ".gitlab-ci.yml"), text)
-			p.addHello(t)
-			if err := os.Rename(filepath.Join(p.dir, "source-hello"), filepath.Join(p.dir, "source-erp")); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Mkdir(filepath.Join(p.dir, "connectors"), 0o755); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Rename(filepath.Join(p.dir, "source-erp"), filepath.Join(p.dir, "connectors", "source-erp")); err != nil {
-				t.Fatal(err)
-			}
-			p.commit(t)
-			delete(p.variables, "AIRBYTE_PUBLISH_REGISTRY_PASSWORD")
-			maps.Copy(p.variables, map[string]string{
-				"CI_REGISTRY_IMAGE": b.images.Addr + "/acme/connectors", "CI_REGISTRY_USER": b.environment["AIRBYTE_PUBLISH_REGISTRY_USERNAME"],
-				"CI_REGISTRY_PASSWORD": b.environment["AIRBYTE_PUBLISH_REGISTRY_PASSWORD"], "AIRBYTE_CLIENT_ID": "client", "CI_PROJECT_DIR": ".",
-				"AIRBYTE_PUBLISH_REGISTRY_PLAIN_HTTP": "true", "AIRBYTE_PUBLISH_SOURCE": "oci:connectors/source-erp/image",
-			})
-			p.env["PATH"] = filepath.Dir(path) + ":" + os.Getenv("PATH")
-			p.args = append(p.args, "--force-shell-executor")
-			o := p.run(t)
+			o := documented(t, b, "stages: [deploy, .post]\n", block(t, page, heading), block(t, "docs/ci/gitlab.md", "## Later jobs")).run(t)
 			held := b.airbyte.Definitions()
 			if o.code != 0 || len(held) != 1 || held[0].Tag != "1.4.0" ||
 				!regexp.MustCompile(`/acme/connectors/source-erp:1\.4\.0 is sha256:[0-9a-f]{64}, definition `+held[0].ID).MatchString(o.stdout) {
@@ -241,6 +238,16 @@ func TestComponentAsDocumented(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a plan in a merge request", func(t *testing.T) {
+		t.Parallel()
+		b := startPipelines(t)
+		p := documented(t, b, "stages: [test]\n", block(t, "docs/ci/gitlab.md", "## Plan in merge requests"))
+		delete(p.variables, "CI_COMMIT_TAG")
+		p.variables["CI_PIPELINE_SOURCE"] = "merge_request_event"
+		if o := p.run(t); o.code != 0 || len(b.airbyte.Definitions()) != 0 || !strings.Contains(o.stdout, "1 would be created") {
+			t.Errorf("exit code %d\n%s", o.code, o)
+		}
+	})
 }
 
 // TestComponentWithDockerInDocker reads what GitLab makes of the job. The service itself takes a privileged container.
@@ -283,7 +290,7 @@ func TestComponentInContainers(t *testing.T) {
 		t.Parallel()
 		b := startPipelines(t)
 		p := newPipeline(t, b, "      connectors: [source-hello]\n      source: oci:source-hello/image\n      image: "+b.images.Addr+"/container/{connector}\n")
-		p.addHello(t)
+		p.addHello(t, "source-hello")
 		run(t, b, p)
 	})
 	t.Run("remote BuildKit", func(t *testing.T) {

@@ -7,6 +7,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -61,7 +62,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 		return err
 	}
 	if flags.NArg() < 2 {
-		return fmt.Errorf("usage: push [flags] REPOSITORY TAG...")
+		return errors.New("a repository and one or more tags are needed: push [flags] REPOSITORY TAG")
 	}
 	repository, err := image.ParseRepository(flags.Arg(0))
 	if err != nil {

@@ -14,7 +14,7 @@ build:
 test:
 	go vet $(PACKAGES)
 	go test $(RACE) -timeout 30m ./...
-	go test -timeout 30m -run 'Dockerfile|Build|LintAndPlan' ./internal/cli
+	go test -timeout 30m -run 'Dockerfile|Build|LintAndPlan|TestImage|Component|OtherCIs|GettingStarted' ./internal/cli
 
 # Ratios against buildctl, measured in turn in one run; see docs/performance.md. It needs what .ci/run installs.
 bench:

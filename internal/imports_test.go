@@ -31,6 +31,8 @@ var allowed = map[string][]string{
 	"internal/sandbox/connectors":    nil,
 	"internal/registry/registrytest": nil,
 	"internal/build/buildtest":       {"internal/registry/registrytest"},
+	"internal/selfimage":             {"internal/build", "internal/connector", "internal/fault", "internal/image", "internal/registry"},
+	"internal/selfimage/push":        {"internal/build", "internal/connector", "internal/fault", "internal/image", "internal/registry", "internal/selfimage"},
 	"internal":                       nil, // this test's own package
 
 	// The programs that go into the images of connectors: an import would tie them to what they are there to try.

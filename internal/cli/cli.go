@@ -102,8 +102,13 @@ func newRoot(p Process) *cobra.Command {
 			Remedy: "airbyte-publish --help lists the flags; a secret has none and comes from the environment or a file.", Err: err}
 	})
 	publish := publishCommand(p)
-	root.RunE = publish.RunE
 	root.Flags().AddFlagSet(publish.Flags())
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := nothingGiven(p, given(cmd.Flags()), args); err != nil {
+			return err
+		}
+		return publish.RunE(cmd, args)
+	}
 	root.AddCommand(publish, planCommand(p), lintCommand(p), sandboxCommand(p), versionCommand(p))
 	root.Version = version()
 	root.SetVersionTemplate("{{.Version}}\n")

@@ -20,6 +20,7 @@ const (
 	UnreadableFile    Code = "AP112"
 	SameImageTwice    Code = "AP113"
 	PlainCredentials  Code = "AP114"
+	NothingGiven      Code = "AP127"
 
 	NoEntrypoint          Code = "AP201"
 	RelativeEntrypoint    Code = "AP202"
@@ -134,6 +135,7 @@ var Titles = map[Code]string{
 	UnreadableFile:    "a file named by an input can't be read",
 	SameImageTwice:    "two connectors would publish the same image",
 	PlainCredentials:  "credentials would go over plain http",
+	NothingGiven:      "nothing to publish was named",
 
 	NoEntrypoint:          "AIRBYTE_ENTRYPOINT is not set",
 	RelativeEntrypoint:    "AIRBYTE_ENTRYPOINT is not absolute",

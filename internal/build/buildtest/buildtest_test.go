@@ -14,6 +14,7 @@ import (
 func TestPrograms(t *testing.T) {
 	buildtest.Programs(t)
 	buildtest.Docker(t, buildtest.DockerOptions{Modern: true})
+	buildtest.GitLabCILocal(t)
 	for _, base := range buildtest.Bases {
 		base.Image(t)
 	}

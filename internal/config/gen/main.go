@@ -1,4 +1,4 @@
-// Command gen writes what is made from the table of inputs: action.yml, docs/inputs.md and, where README.md has the
+// Command gen writes what is made from the table of inputs: action.yml, templates/publish.yml, docs/inputs.md and, where README.md has the
 // markers for it, its table. It is run by go generate in internal/config; a test fails when a file differs from what it
 // would write.
 package main
@@ -55,8 +55,9 @@ func render(root string) (map[string][]byte, error) {
 		return nil, err
 	}
 	files := map[string][]byte{
-		"action.yml":     action(config.Inputs(), config.Outputs(), released),
-		"docs/inputs.md": reference(config.Inputs(), config.Outputs()),
+		"action.yml":            action(config.Inputs(), config.Outputs(), released),
+		"docs/inputs.md":        reference(config.Inputs(), config.Outputs()),
+		"templates/publish.yml": component(config.Inputs()),
 	}
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	switch {

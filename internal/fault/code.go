@@ -21,6 +21,10 @@ const (
 	SameImageTwice    Code = "AP113"
 	PlainCredentials  Code = "AP114"
 
+	NoGit        Code = "AP120"
+	NoSuchCommit Code = "AP121"
+	ShallowClone Code = "AP122"
+
 	NoEntrypoint          Code = "AP201"
 	RelativeEntrypoint    Code = "AP202"
 	DifferentEntrypoint   Code = "AP203"
@@ -126,6 +130,10 @@ var Titles = map[Code]string{
 	UnreadableFile:    "a file named by an input can't be read",
 	SameImageTwice:    "two connectors would publish the same image",
 	PlainCredentials:  "credentials would go over plain http",
+
+	NoGit:        "git can't be asked what changed",
+	NoSuchCommit: "changed-since names no commit to compare with",
+	ShallowClone: "the clone is too shallow for changed-since",
 
 	NoEntrypoint:          "AIRBYTE_ENTRYPOINT is not set",
 	RelativeEntrypoint:    "AIRBYTE_ENTRYPOINT is not absolute",

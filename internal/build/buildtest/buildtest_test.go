@@ -13,6 +13,7 @@ import (
 // TestPrograms makes all that is kept in the cache.
 func TestPrograms(t *testing.T) {
 	buildtest.Programs(t)
+	buildtest.Act(t)
 	buildtest.Docker(t, buildtest.DockerOptions{Modern: true})
 	for _, base := range buildtest.Bases {
 		base.Image(t)

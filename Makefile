@@ -4,7 +4,7 @@
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
 # Packages below a folder called testdata are not part of ./... and have to be named.
-PACKAGES := ./... ./testdata/connectors/... ./testdata/demo
+PACKAGES := ./... ./testdata/connectors/... ./testdata/demo ./testdata/layout
 
 .PHONY: build test bench lint format generate demo ci
 

@@ -2,6 +2,7 @@ package docs_test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -138,6 +139,8 @@ type repository struct {
 	dir, home string
 	// actions are what "uses" names, by the folders to take instead.
 	actions map[string]string
+	// platform is the image that jobs run in; empty means that they run on this machine itself.
+	platform string
 	// args are further arguments of act, env are variables of its process.
 	args, env []string
 }
@@ -173,7 +176,8 @@ func (r repository) run(t *testing.T, workflow, event string, payload map[string
 	}
 	file := filepath.Join(t.TempDir(), "event.json")
 	write(t, file, string(text))
-	args := []string{event, "-W", filepath.Join(".github", "workflows", workflow), "-e", file, "-P", "ubuntu-latest=-self-hosted", "-P", "ubuntu-24.04=-self-hosted",
+	platform := cmp.Or(r.platform, "-self-hosted")
+	args := []string{event, "-W", filepath.Join(".github", "workflows", workflow), "-e", file, "-P", "ubuntu-latest=" + platform, "-P", "ubuntu-24.04=" + platform,
 		"--no-cache-server", "--action-offline-mode", "--strict", "--actor", actor, "-s", "GITHUB_TOKEN=" + token}
 	for name, dir := range r.actions {
 		args = append(args, "--local-repository", name+"="+dir)

@@ -102,9 +102,10 @@ func newRoot(p Process) *cobra.Command {
 			Remedy: "airbyte-publish --help lists the flags; a secret has none and comes from the environment or a file.", Err: err}
 	})
 	publish := publishCommand(p)
-	root.RunE = publish.RunE
+	root.RunE, root.ValidArgsFunction = publish.RunE, publish.ValidArgsFunction
 	root.Flags().AddFlagSet(publish.Flags())
 	root.AddCommand(publish, planCommand(p), lintCommand(p), sandboxCommand(p), versionCommand(p))
+	root.SetHelpCommand(helpCommand(p, root))
 	root.Version = version()
 	root.SetVersionTemplate("{{.Version}}\n")
 	return root
@@ -120,8 +121,14 @@ func versionCommand(p Process) *cobra.Command {
 	}
 }
 
-// version is the module's version as the Go toolchain stamped it into the binary.
+// released is the version of a released binary. The linker sets it, and nothing else does.
+var released string
+
+// version is that of a release, or else the module's version as the Go toolchain stamped it into the binary.
 func version() string {
+	if released != "" {
+		return released
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "unknown"

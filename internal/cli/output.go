@@ -25,6 +25,7 @@ func addOutput(cmd *cobra.Command, verb config.Verb) *output {
 		o.forms = append(o.forms, "matrix")
 	}
 	cmd.Flags().StringVarP(&o.form, "output", "o", "text", "what standard output gets: "+strings.Join(o.forms, ", "))
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(o.forms, cobra.ShellCompDirectiveNoFileComp))
 	return o
 }
 

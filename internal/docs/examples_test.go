@@ -152,7 +152,7 @@ func TestYAMLUsesWhatThereIs(t *testing.T) {
 var (
 	// variable is one of ours; what is cut short ("AIRBYTE_PUBLISH_…", "AIRBYTE_PUBLISH_<NAME>") is none.
 	variable = regexp.MustCompile(`\bAIRBYTE_PUBLISH(ED)?_([A-Z][A-Z0-9_]*[A-Z0-9])\b`)
-	flag     = regexp.MustCompile(`(?:^|\s)--([a-z][a-z0-9-]*)`)
+	flags    = regexp.MustCompile(`(?:^|\s)--([a-z][a-z0-9-]*)`)
 	command  = regexp.MustCompile(`(?m)^(?:\$ )?(?:exec )?airbyte-publish((?:\\\n|.)*)$`)
 )
 
@@ -174,7 +174,7 @@ func words(text string) error {
 		}
 	}
 	for _, line := range command.FindAllStringSubmatch(text, -1) {
-		for _, match := range flag.FindAllStringSubmatch(line[1], -1) {
+		for _, match := range flags.FindAllStringSubmatch(line[1], -1) {
 			if input, found := known[match[1]]; (!found || input.Secret) && !slices.Contains(otherFlags, match[1]) {
 				errs = append(errs, fmt.Errorf("there is no flag --%s", match[1]))
 			}

@@ -14,6 +14,7 @@ import (
 func TestPrograms(t *testing.T) {
 	buildtest.Programs(t)
 	buildtest.Act(t)
+	buildtest.Actionlint(t)
 	buildtest.Docker(t, buildtest.DockerOptions{Modern: true})
 	for _, base := range buildtest.Bases {
 		base.Image(t)

@@ -54,7 +54,8 @@ func jobImage(t *testing.T, r *release) string {
 	}
 	var content bytes.Buffer
 	layer := tar.NewWriter(&content)
-	for at, file := range map[string]string{"bin/bash": bash, "opt/hostedtoolcache/airbyte-publish/" + version + "/x64/airbyte-publish": r.binary} {
+	_, arch := runnerArch()
+	for at, file := range map[string]string{"bin/bash": bash, "opt/hostedtoolcache/airbyte-publish/" + version + "/" + arch + "/airbyte-publish": r.binary} {
 		program, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

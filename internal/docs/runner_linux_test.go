@@ -35,7 +35,11 @@ func TestMain(m *testing.M) {
 	if handled, code := build.SpecMain(os.Args); handled {
 		os.Exit(code)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if built.dir != "" {
+		_ = os.RemoveAll(built.dir)
+	}
+	os.Exit(code)
 }
 
 // version is that of the release that the tests make up.
@@ -51,47 +55,62 @@ type release struct {
 	downloads []string
 }
 
-var released struct {
+// built is what is made once for all tests: the program as a release builds it, and the action with its sum.
+var built struct {
 	sync.Mutex
-	binary string
+	dir string
 }
 
-// builtBinary is the program as a release builds it, made once for all tests.
-func builtBinary(t *testing.T) string {
+// buildRelease makes the program and action.yml in a folder that outlives the test.
+func buildRelease(t *testing.T) (dir string) {
 	t.Helper()
-	released.Lock()
-	defer released.Unlock()
-	if released.binary == "" {
-		dir, err := os.MkdirTemp("", "airbyte-publish-test-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		binary := filepath.Join(dir, "airbyte-publish_linux_"+runtime.GOARCH)
-		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, ".")
-		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("go build: %v\n%s", err, out)
-		}
-		released.binary = binary
+	built.Lock()
+	defer built.Unlock()
+	if built.dir != "" {
+		return built.dir
 	}
-	return released.binary
-}
-
-// newRelease makes a release of the program and the action.yml that belongs to it.
-func newRelease(t *testing.T) *release {
-	t.Helper()
-	r := &release{action: t.TempDir(), home: t.TempDir(), binary: builtBinary(t)}
-	content, err := os.ReadFile(r.binary)
+	dir, err := os.MkdirTemp("", "airbyte-publish-docs-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	sums := filepath.Join(t.TempDir(), "release.txt")
-	write(t, sums, fmt.Sprintf("%s\n%x  %s\n", version, sha256.Sum256(content), filepath.Base(r.binary)))
-	cmd := exec.Command("go", "run", "./internal/config/gen", "-release", sums, "-root", r.action)
-	cmd.Dir = root
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go run ./internal/config/gen: %v\n%s", err, out)
+	goCommand := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("go", args...)
+		cmd.Dir, cmd.Env = root, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			_ = os.RemoveAll(dir)
+			t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
 	}
+	binary := filepath.Join(dir, binaryName)
+	goCommand("build", "-trimpath", "-buildvcs=false", "-o", binary, ".")
+	content, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := filepath.Join(dir, "release.txt")
+	write(t, sums, fmt.Sprintf("%s\n%x  %s\n", version, sha256.Sum256(content), binaryName))
+	goCommand("run", "./internal/config/gen", "-release", sums, "-root", filepath.Join(dir, "action"))
+	built.dir = dir
+	return dir
+}
+
+// binaryName is the name of a release's binary for this machine.
+const binaryName = "airbyte-publish_linux_" + runtime.GOARCH
+
+// runnerArch is how a runner calls this machine's architecture, toolArch how its tool cache does.
+func runnerArch() (runnerArch, toolArch string) {
+	if runtime.GOARCH == "arm64" {
+		return "ARM64", "arm64"
+	}
+	return "X64", "x64"
+}
+
+// newRelease makes a release that can be downloaded.
+func newRelease(t *testing.T) *release {
+	t.Helper()
+	dir := buildRelease(t)
+	r := &release{action: filepath.Join(dir, "action"), home: t.TempDir(), binary: filepath.Join(dir, binaryName)}
 	ca, server := r.serve(t)
 	write(t, filepath.Join(r.home, "ca.pem"), ca)
 	write(t, filepath.Join(r.home, ".curlrc"), fmt.Sprintf("cacert = %q\nconnect-to = \"github.com:443:%s\"\n", filepath.Join(r.home, "ca.pem"), server))

@@ -28,7 +28,8 @@ func TestStart(t *testing.T) {
 		t.Fatalf("%v: %d steps", err, len(parsed.Runs.Steps))
 	}
 	dir := t.TempDir()
-	env := append(os.Environ(), "HOME="+r.home, "RUNNER_OS=Linux", "RUNNER_ARCH=X64", "RUNNER_TEMP="+dir, "RUNNER_TOOL_CACHE="+dir,
+	arch, _ := runnerArch()
+	env := append(os.Environ(), "HOME="+r.home, "RUNNER_OS=Linux", "RUNNER_ARCH="+arch, "RUNNER_TEMP="+dir, "RUNNER_TOOL_CACHE="+dir,
 		"GITHUB_OUTPUT="+filepath.Join(dir, "output"), "GITHUB_ACTIONS=true", `AIRBYTE_PUBLISH_INPUTS={"airbyte-client-secret":"a secret"}`)
 	bash := func(script string, env []string) *exec.Cmd {
 		cmd := exec.Command("bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", script)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -97,6 +98,26 @@ func with(n *yaml.Node) error {
 	return errors.Join(errs...)
 }
 
+// componentInputs checks the inputs of GitLab's component against its file.
+func componentInputs(t *testing.T, n *yaml.Node) error {
+	t.Helper()
+	var component struct {
+		Spec struct{ Inputs map[string]any }
+	}
+	// The component's second document is the job.
+	head, _, _ := strings.Cut(readFile(t, "templates/publish.yml"), "\n---")
+	if err := yaml.Unmarshal([]byte(head), &component); err != nil {
+		return err
+	}
+	var errs []error
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if _, found := component.Spec.Inputs[n.Content[i].Value]; !found {
+			errs = append(errs, fmt.Errorf("the component has no input %q", n.Content[i].Value))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // outputsOf checks the outputs that a block takes of the steps that use the action.
 func (b block) outputsOf(ids []string) error {
 	var errs []error
@@ -116,6 +137,12 @@ func (b block) check(t *testing.T) (steps int) {
 	for _, document := range b.documents(t) {
 		var ids []string
 		mappings(document, func(m map[string]*yaml.Node) {
+			if component, values := m["component"], m["inputs"]; component != nil && values != nil && strings.Contains(component.Value, "/airbyte-publish/") {
+				steps++
+				if err := componentInputs(t, values); err != nil {
+					t.Errorf("%s:%d: %v", b.page, b.line, err)
+				}
+			}
 			uses, values := m["uses"], m["with"]
 			ours := uses != nil && action.MatchString(uses.Value)
 			if ours && m["id"] != nil {
@@ -189,6 +216,29 @@ func TestVariablesAndFlagsAreThere(t *testing.T) {
 		if err := words(p.text); err != nil {
 			t.Errorf("%s: %v", p.name, err)
 		}
+	}
+}
+
+func TestShellParses(t *testing.T) {
+	t.Parallel()
+	bash, err := exec.LookPath("bash")
+	if err != nil {
+		t.Skip(err)
+	}
+	found := 0
+	for _, b := range examples(t) {
+		if b.language != "sh" {
+			continue
+		}
+		found++
+		cmd := exec.Command(bash, "-n")
+		cmd.Stdin = strings.NewReader(b.text)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s:%d: %v\n%s", b.page, b.line, err, out)
+		}
+	}
+	if found < 5 {
+		t.Errorf("only %d blocks were found", found)
 	}
 }
 

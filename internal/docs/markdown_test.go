@@ -13,6 +13,16 @@ import (
 
 const root = "../.."
 
+// readFile reads a file of the repository.
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
 // page is a Markdown file, with its path relative to the repository.
 type page struct {
 	name, text string

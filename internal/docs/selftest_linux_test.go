@@ -35,15 +35,6 @@ func TestSelfTest(t *testing.T) {
 	}
 }
 
-func readFile(t *testing.T, name string) string {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join(root, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}
-
 // copyTree copies what git knows or would add.
 func copyTree(t *testing.T, to string) {
 	t.Helper()

@@ -66,8 +66,15 @@ func (c *Changes) Any(ctx context.Context, dir string, others ...string) (bool, 
 	if t.err != nil {
 		return false, t.err
 	}
-	if relative, inside := within(root, dir); inside && (holds(t.tracked, relative) || holds(t.untracked, relative)) {
-		return true, nil
+	// A folder that is a link has changed when the link has, and when that has which it leads to.
+	folders := []string{dir}
+	if behind, err := filepath.EvalSymlinks(dir); err == nil {
+		folders = append(folders, behind)
+	}
+	for _, one := range folders {
+		if relative, inside := within(root, one); inside && (holds(t.tracked, relative) || holds(t.untracked, relative)) {
+			return true, nil
+		}
 	}
 	for _, one := range others {
 		if relative, inside := within(root, one); inside && holds(t.tracked, relative) {

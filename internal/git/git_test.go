@@ -177,6 +177,18 @@ func TestSubmodulesAndLinks(t *testing.T) {
 	if got := through.changed(t, "v1", "c/a"); !slices.Equal(got, []string{"c/a"}) {
 		t.Errorf("%q", got)
 	}
+	if err := os.Symlink("../shared", filepath.Join(r.dir, "c/linked")); err != nil {
+		t.Fatal(err)
+	}
+	r.write(t, "shared/metadata.yaml", "x")
+	r.commit(t, "a folder that is a link")
+	if got := r.changed(t, "HEAD", "c/linked"); got != nil {
+		t.Errorf("%q", got)
+	}
+	r.write(t, "shared/metadata.yaml", "y")
+	if got := r.changed(t, "HEAD", "c/linked"); !slices.Equal(got, []string{"c/linked"}) {
+		t.Errorf("%q", got)
+	}
 }
 
 func TestFailures(t *testing.T) {

@@ -119,6 +119,7 @@ func TestEveryInputHasAnEffect(t *testing.T) {
 		wrong bool
 	}{
 		"connectors":                     {value: ".\nother", with: env("image", "ghcr.io/acme/{connector}", "tag", "1", "connector-type", "source")},
+		"changed-since":                  {value: "origin/main"},
 		"connector-type":                 {value: "destination"},
 		"name":                           {value: "Other"},
 		"documentation-url":              {value: "https://example.com/other"},

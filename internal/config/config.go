@@ -23,6 +23,10 @@ const (
 	Publish Verb = "publish"
 	Plan    Verb = "plan"
 	Lint    Verb = "lint"
+	// VerifyPull, PullSecret and Doctor look after the pulling side.
+	VerifyPull Verb = "verify-pull"
+	PullSecret Verb = "pull-secret"
+	Doctor     Verb = "doctor"
 )
 
 // IfTagExists says what to do when a tag holds another image already.
@@ -51,6 +55,7 @@ type Config struct {
 	Build       Build
 	Registry    Registry
 	Airbyte     Airbyte
+	Pulling     Pulling
 	// Warnings are about inputs that are legal and likely a mistake.
 	Warnings []connector.Finding
 
@@ -99,6 +104,7 @@ func Load(l Lookup) (*Config, error) {
 		IfTagExists:  IfTagExists(r.enum("if-tag-exists")),
 		Build:        r.build(),
 		Registry:     r.registry(),
+		Pulling:      r.pulling(),
 	}
 	c.Airbyte = r.airbyte(c.Register && l.Verb != Lint)
 	c.Connectors = r.connectors(c.Register, c.Register && c.IfTagExists != Overwrite)

@@ -214,8 +214,13 @@ func classify(text string) class {
 // prefix is what containerd and the kubelet put before the reason, each with the whole reference.
 var prefix = regexp.MustCompile(`^(Failed to pull image "[^"]*": |rpc error: code = \w+ desc = |failed to pull and unpack image "[^"]*": |failed to resolve (?:reference|image) "[^"]*": |initializing source docker://\S+: )+`)
 
+// transport is how a kubelet tells that a sentence came from the runtime.
+var transport = regexp.MustCompile(`rpc error: code = \w+ desc = `)
+
 // plain is what a runtime said, without the parts that only repeat which image it is about.
-func plain(text string) string { return fault.Bounded(prefix.ReplaceAllString(text, "")) }
+func plain(text string) string {
+	return fault.Bounded(transport.ReplaceAllString(prefix.ReplaceAllString(text, ""), ""))
+}
 
 // judge turns an outcome into an error, or into none.
 func (c *Cluster) judge(i *installation, target Image, o outcome, log connector.Log) error {
@@ -246,7 +251,7 @@ func (c *Cluster) judge(i *installation, target Image, o outcome, log connector.
 		f.Remedy = "Evicted, OutOfcpu and OutOfmemory are the node's lack of room, DeadlineExceeded is a pull that takes longer than the deadline: run again, and look at the node's events."
 	case unfinished:
 		f.Code = fault.PullFailed
-		f.Cause = fmt.Sprintf("it took longer than %s%s (%s)", c.options.Deadline, where, fault.Bounded(o.text))
+		f.Cause = fmt.Sprintf("it took longer than %s%s (%s)", c.options.Deadline, where, plain(o.text))
 		f.Remedy = "Look at the events of the namespace for what the node waits for: a slow pull of a big image, a network that is not ready, a volume."
 	}
 	return f
@@ -311,7 +316,7 @@ const architectureRemedy = "Build the image for the nodes' architecture too (pla
 
 func explainStart(f *fault.Error, o outcome, where string) {
 	f.Code = fault.ContainerNotStarted
-	f.Cause = fmt.Sprintf("%s%s: %s", o.reason, where, fault.Bounded(o.text))
+	f.Cause = fmt.Sprintf("%s%s: %s", o.reason, where, plain(o.text))
 	lower := strings.ToLower(o.text)
 	switch {
 	case strings.Contains(lower, "exec format error"):

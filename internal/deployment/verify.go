@@ -17,12 +17,8 @@ import (
 	"github.com/airbyte-publish/airbyte-publish/internal/image"
 )
 
-const (
-	// pollInterval is how often a pod is looked at: a pull takes seconds at least.
-	pollInterval = time.Second
-	// cleanUpTime is how long the deletion of a pod may take when the run was called off.
-	cleanUpTime = 10 * time.Second
-)
+// cleanUpTime is how long the deletion of a pod may take when the run was called off.
+const cleanUpTime = 10 * time.Second
 
 // VerifyPull starts a pod as Airbyte would, waits until spec ran in it or Kubernetes said why not, and deletes it. Pods
 // that killed runs left are deleted first.
@@ -148,7 +144,7 @@ func (c *Cluster) remove(ctx context.Context, conn *connection, namespace, name 
 func (c *Cluster) watch(ctx context.Context, conn *connection, target Image, p *corev1.Pod, log connector.Log) (outcome, error) {
 	w := watcher{cluster: c, target: target, began: c.options.Now(), log: log}
 	for {
-		if err := c.options.Sleep(ctx, pollInterval); err != nil {
+		if err := c.options.Sleep(ctx, c.options.Poll); err != nil {
 			return outcome{}, &fault.Error{Code: fault.Interrupted, Op: "verify that the cluster can pull", Object: target.Reference(), Cause: "the run was interrupted",
 				Remedy: "Run it again; the pod was deleted.", Err: err}
 		}

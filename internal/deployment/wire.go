@@ -165,10 +165,13 @@ func (c *connection) wireAccount(ctx context.Context, i *installation, secret st
 	if slices.ContainsFunc(account.ImagePullSecrets, func(r corev1.LocalObjectReference) bool { return r.Name == secret }) {
 		return nil
 	}
+	// The API server replaces this list as a whole; the version keeps what somebody else adds at the same time.
+	list := append(account.ImagePullSecrets, corev1.LocalObjectReference{Name: secret})
 	w.Steps = append(w.Steps, Step{Object: fmt.Sprintf("ServiceAccount %s in namespace %s", account.Name, i.jobNamespace()),
 		Change: fmt.Sprintf("add %s to its imagePullSecrets", secret),
-		request: request{method: http.MethodPatch, api: core, namespace: i.jobNamespace(), resource: "serviceaccounts", name: account.Name, form: strategicPatch,
-			query: url.Values{"fieldManager": {fieldManager}}, op: "change", body: map[string]any{"imagePullSecrets": []map[string]string{{"name": secret}}}}})
+		request: request{method: http.MethodPatch, api: core, namespace: i.jobNamespace(), resource: "serviceaccounts", name: account.Name, form: mergePatch,
+			query: url.Values{"fieldManager": {fieldManager}}, op: "change",
+			body: map[string]any{"metadata": map[string]any{"resourceVersion": account.ResourceVersion}, "imagePullSecrets": list}}})
 	w.Notes = append(w.Notes, "Helm leaves the account alone: the charts make it by a hook of the first installation only.")
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/yaml"
 )
@@ -80,6 +81,24 @@ func (n Namespace) ApplyFile(t testing.TB, file string, pairs ...string) {
 		t.Fatal(err)
 	}
 	n.Apply(t, strings.NewReplacer(pairs...).Replace(string(content)))
+}
+
+// Granted waits until the API server knows that the service account may do something in the namespace: it learns of roles
+// and bindings a moment after they are written.
+func (n Namespace) Granted(t testing.TB, account, verb, group, resource, name string) {
+	t.Helper()
+	review := map[string]any{"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": map[string]any{
+		"user":               "system:serviceaccount:" + n.Name + ":" + account,
+		"resourceAttributes": map[string]string{"namespace": n.Name, "verb": verb, "group": group, "resource": resource, "name": name}}}
+	for range 100 {
+		var answer struct{ Status struct{ Allowed bool } }
+		n.Must(t, http.MethodPost, "/apis/authorization.k8s.io/v1/subjectaccessreviews", review, &answer)
+		if answer.Status.Allowed {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Fatalf("%s may not %s %s", account, verb, resource)
 }
 
 // Get reads an object; it tells whether it is there.

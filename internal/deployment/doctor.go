@@ -169,7 +169,7 @@ func (d *doctor) account(ctx context.Context, i *installation) {
 		return
 	}
 	d.add("service account", connector.Doubt, fault.Bounded(fmt.Sprintf("%s has imagePullSecrets %s, which likely do not reach connectors' pods: those have a list of their own, from %s",
-		account.Name, strings.Join(ignored, ", "), pullSecretVariable)), "Name the secret in the launcher's list: airbyte-publish pull-secret --apply --wire.", fault.PullDenied)
+		account.Name, strings.Join(ignored, ", "), pullSecretVariable)), "Name the secret in the launcher's list: airbyte-publish pull-secret --apply --wire.", fault.DeploymentDenied)
 }
 
 // secrets looks at the pull secrets that connectors' pods are given, and whether they hold the images' registries.
@@ -210,10 +210,10 @@ func (d *doctor) covered(i *installation, image Image, names, keys []string, com
 		d.add(name, connector.Skipped, "a pull secret could not be read", "", "")
 	case len(names) == 0:
 		d.add(name, connector.Doubt, "connectors' pods are given no pull secret, so that only public images can be pulled, and those that the nodes have a right to",
-			a.denied+" airbyte-publish verify-pull proves it either way.", fault.PullDenied)
+			a.denied+" airbyte-publish verify-pull proves it either way.", fault.DeploymentDenied)
 	default:
 		d.add(name, connector.Bad, fault.Bounded(fmt.Sprintf("none of %s holds %s", strings.Join(names, ", "), image.host())),
-			fmt.Sprintf("airbyte-publish pull-secret --apply adds it to a secret in namespace %s. %s", i.jobNamespace(), a.denied), fault.PullDenied)
+			fmt.Sprintf("airbyte-publish pull-secret --apply adds it to a secret in namespace %s. %s", i.jobNamespace(), a.denied), fault.DeploymentDenied)
 	}
 }
 

@@ -195,7 +195,7 @@ var classes = []class{
 	{fault.PullTLS, []string{"x509:", "http response to https client", "failed to verify certificate", "remote error: tls"}, true},
 	{fault.PullUnreachable, []string{"no such host", "connection refused", "i/o timeout", "network is unreachable", "no route to host", "server misbehaving", "tls handshake timeout",
 		"context deadline exceeded", "connection reset", "502 bad gateway", "503 service unavailable", "504 gateway"}, false},
-	{fault.PullDenied, []string{"pull access denied", "401 unauthorized", "403 forbidden", "unauthorized", "authentication required", "no basic auth credentials", "failed to authorize",
+	{fault.DeploymentDenied, []string{"pull access denied", "401 unauthorized", "403 forbidden", "unauthorized", "authentication required", "no basic auth credentials", "failed to authorize",
 		"authorization failed", "insufficient_scope", "access forbidden", "authorization token has expired", "denied"}, true},
 	{fault.PullNotFound, []string{"manifest unknown", "manifest_unknown", "name unknown", "name_unknown", "not found", "does not exist"}, true},
 }
@@ -276,7 +276,7 @@ func explainPull(f *fault.Error, i *installation, target Image, o outcome, where
 	f.Cause = fmt.Sprintf("%s%s: %s", o.reason, where, plain(o.text))
 	names := i.named()
 	switch f.Code {
-	case fault.PullDenied:
+	case fault.DeploymentDenied:
 		f.Remedy = a.denied + deniedDetail(i, o, names)
 	case fault.PullNotFound:
 		f.Remedy = "Check that the tag is there for those who pull: registries answer so where a right is missing, too. " + a.denied

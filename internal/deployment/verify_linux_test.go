@@ -37,26 +37,26 @@ var endings = []struct {
 }{
 	{"denied, anonymous, GHCR", "ghcr.io/acme/source-erp", func(i string) []kubetest.Stage {
 		return kubetest.PullFails(i, containerd(i, "failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://ghcr.io/token?scope=repository%3Aacme%2Fsource-erp%3Apull&service=ghcr.io: 401 Unauthorized"))
-	}, fault.PullDenied, []string{"401 Unauthorized", "classic personal access token", "given no pull secret", "node-1"}},
+	}, fault.DeploymentDenied, []string{"401 Unauthorized", "classic personal access token", "given no pull secret", "node-1"}},
 	{"denied, Docker Hub", "docker.io/acme/source-erp", func(i string) []kubetest.Stage {
 		return kubetest.PullFails(i, containerd(i, "pull access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed"))
-	}, fault.PullDenied, []string{"insufficient_scope", "https://index.docker.io/v1/"}},
+	}, fault.DeploymentDenied, []string{"insufficient_scope", "https://index.docker.io/v1/"}},
 	{"denied, ECR", "123456789012.dkr.ecr.eu-central-1.amazonaws.com/source-erp", func(i string) []kubetest.Stage {
 		return kubetest.PullFails(i, containerd(i, "pulling from host 123456789012.dkr.ecr.eu-central-1.amazonaws.com failed with status code [manifests 1.4.0]: 401 Unauthorized"))
-	}, fault.PullDenied, []string{"AmazonEC2ContainerRegistryPullOnly", "IRSA"}},
+	}, fault.DeploymentDenied, []string{"AmazonEC2ContainerRegistryPullOnly", "IRSA"}},
 	{"token of ECR has ended", "123456789012.dkr.ecr.eu-central-1.amazonaws.com/source-erp", func(i string) []kubetest.Stage {
 		return kubetest.PullFails(i, `rpc error: code = Unknown desc = Error response from daemon: pull access denied for 123456789012.dkr.ecr.eu-central-1.amazonaws.com/source-erp, repository does not exist or may require 'docker login': denied: Your authorization token has expired. Reauthenticate and try again.`)
-	}, fault.PullDenied, []string{"authorization token has expired", "--ecr-refresher"}},
+	}, fault.DeploymentDenied, []string{"authorization token has expired", "--ecr-refresher"}},
 	{"denied, Artifact Registry", "europe-docker.pkg.dev/acme/connectors/source-erp", func(i string) []kubetest.Stage {
 		return kubetest.PullFails(i, containerd(i, "failed to authorize: failed to fetch oauth token: unexpected status from GET request to https://europe-docker.pkg.dev/v2/token?scope=repository%3Aacme%2Fconnectors%2Fsource-erp%3Apull&service=europe-docker.pkg.dev: 403 Forbidden"))
-	}, fault.PullDenied, []string{"roles/artifactregistry.reader"}},
+	}, fault.DeploymentDenied, []string{"roles/artifactregistry.reader"}},
 	{"denied, Azure", "acme.azurecr.io/source-erp", func(i string) []kubetest.Stage {
 		return kubetest.PullFails(i, containerd(i, "failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://acme.azurecr.io/oauth2/token?scope=repository%3Asource-erp%3Apull&service=acme.azurecr.io: 401 Unauthorized"))
-	}, fault.PullDenied, []string{"--attach-acr"}},
+	}, fault.DeploymentDenied, []string{"--attach-acr"}},
 	{"a named secret is missing", "ghcr.io/acme/source-erp", func(i string) []kubetest.Stage {
 		return kubetest.PullFails(i, containerd(i, "failed to authorize: failed to fetch anonymous token: unexpected status from GET request to https://ghcr.io/token: 401 Unauthorized"),
 			kubetest.Warning("FailedToRetrieveImagePullSecret", "Unable to retrieve some image pull secrets (regcred); attempting to pull the image may not succeed."))
-	}, fault.PullDenied, []string{"Unable to retrieve some image pull secrets (regcred)", "must be in the namespace"}},
+	}, fault.DeploymentDenied, []string{"Unable to retrieve some image pull secrets (regcred)", "must be in the namespace"}},
 	{"no such tag", "registry.acme.example:5000/source-erp", func(i string) []kubetest.Stage {
 		return kubetest.PullFails(i, fmt.Sprintf("rpc error: code = NotFound desc = failed to pull and unpack image %q: failed to resolve reference %q: %s: not found", i, i, i))
 	}, fault.PullNotFound, []string{"not found"}},
@@ -235,7 +235,7 @@ func TestCredentialsDecide(t *testing.T) {
 	verify := func() error {
 		return client(n, n.Admin, "verify-pull").VerifyPull(t.Context(), "ghcr.io/acme/source-erp", "1.4.0", digest, &notes{})
 	}
-	has(t, verify(), fault.PullDenied, "401")
+	has(t, verify(), fault.DeploymentDenied, "401")
 	secret := deployment.PullSecret{Name: "airbyte-publish-pull", Namespace: n.Name, Entries: []deployment.Credentials{{Host: "ghcr.io", Username: "robot", Password: "right"}}}
 	if _, err := client(n, n.Admin, "pull-secret").ApplySecret(t.Context(), secret, false); err != nil {
 		t.Fatal(err)

@@ -122,13 +122,12 @@ func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section
 		return p.Lint(ctx, cfg.Connectors), nil
 	}
 	if cfg.Register {
-		a := airbyte.New(airbyte.Options{
-			URL: cfg.Airbyte.URL, ClientID: cfg.Airbyte.ClientID, ClientSecret: cfg.Airbyte.ClientSecret,
-			Username: cfg.Airbyte.Username, Password: cfg.Airbyte.Password, AccessToken: cfg.Airbyte.AccessToken,
-			Headers: cfg.Airbyte.Headers, TLS: cfg.Airbyte.TLS, Timeout: cfg.Airbyte.Timeout, UserAgent: userAgent(), Log: section.Info,
-		})
+		options := airbyteOptions(cfg)
+		options.Log = section.Info
+		a := airbyte.New(options)
 		p.Workspaces, p.Definitions = a, a
 	}
+	r.inspector(cfg, &p)
 	if r.verb == config.Plan || cfg.DryRun {
 		return p.Plan(ctx, cfg.Connectors), nil
 	}

@@ -56,6 +56,9 @@ type Config struct {
 	Registry    Registry
 	Airbyte     Airbyte
 	Pulling     Pulling
+	// Images and Registries are what a verb of the pulling side is about, which has no Connectors.
+	Images     []Target
+	Registries []string
 	// Warnings are about inputs that are legal and likely a mistake.
 	Warnings []connector.Finding
 
@@ -114,8 +117,12 @@ func Load(l Lookup) (*Config, error) {
 		Registry:     r.registry(),
 		Pulling:      r.pulling(),
 	}
-	c.Airbyte = r.airbyte(c.Register && l.Verb != Lint)
-	c.Connectors = r.connectors(c.Register, c.Register && c.IfTagExists != Overwrite)
+	c.Airbyte = r.airbyte(c.Register && l.Verb != Lint && !l.Verb.pulls())
+	if l.Verb.pulls() {
+		c.Images, c.Registries = r.targets()
+	} else {
+		c.Connectors = r.connectors(c.Register, c.Register && c.IfTagExists != Overwrite)
+	}
 	r.warnPlainRegistry(c)
 	c.Warnings = r.warnings
 	c.secrets = slices.Sorted(maps.Keys(r.secrets))

@@ -214,7 +214,7 @@ func pullingInputs() []Input {
 		{Name: "kube-namespace", Group: GroupPulling, Kind: Text,
 			Help: "Namespace in which Airbyte is installed. Without it the context's, or the only one that has an Airbyte."},
 		{Name: "pull-secret", Group: GroupPulling, Kind: Text, Default: "airbyte-publish-pull",
-			Help: "Name of the pull secret that the verb pull-secret makes."},
+			Help: "Name of the secret that the verb pull-secret makes or adds to."},
 	}
 }
 

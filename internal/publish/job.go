@@ -59,6 +59,7 @@ func (j *job) run(ctx context.Context, workspaces func() []found) ([]Row, error)
 	for _, t := range targets {
 		t.row.Err = j.register(ctx, t)
 	}
+	j.verifyPull(ctx, rows)
 	return rows, nil
 }
 

@@ -56,7 +56,7 @@ type Definitions interface {
 	Spec(ctx context.Context, workspaceID string, t connector.Type, definitionID string) (json.RawMessage, error)
 }
 
-// Deployment is where Airbyte runs connectors.
+// Deployment is where Airbyte runs connectors, and can be asked for the reason when it can't.
 type Deployment interface {
 	// VerifyPull proves that the deployment can pull the image with its own credentials and run its spec, as Airbyte
 	// would. The digest is what the tag points to.

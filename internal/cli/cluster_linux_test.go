@@ -197,7 +197,7 @@ func TestPullSecretVerb(t *testing.T) {
 		t.Errorf("it makes %s", s.Data)
 	}
 	shown := env.with("AIRBYTE_PUBLISH_KUBECONFIG", env["KUBECONFIG"]).run(t, "pull-secret", "--wire", "ghcr.io")
-	if shown.code != 0 || shown.stdout != "" || !strings.Contains(shown.stderr, "set JOB_KUBE_MAIN_CONTAINER_IMAGE_PULL_SECRET to airbyte-publish-pull") || n.Get(t, "Secret", "airbyte-publish-pull", &s) {
+	if shown.code != 0 || strings.Contains(shown.stdout, "kind: Secret") || !strings.Contains(shown.stdout, "set JOB_KUBE_MAIN_CONTAINER_IMAGE_PULL_SECRET to airbyte-publish-pull") || n.Get(t, "Secret", "airbyte-publish-pull", &s) {
 		t.Errorf("shown: %d %s", shown.code, shown)
 	}
 	for i, want := range []string{"created", "unchanged"} {
@@ -208,7 +208,7 @@ func TestPullSecretVerb(t *testing.T) {
 		}
 	}
 	values := env.with("AIRBYTE_PUBLISH_KUBE_CONTEXT", "test").run(t, "pull-secret", "--helm-values", "ghcr.io")
-	if values.code != 0 || !strings.Contains(values.stdout, "- name: airbyte-publish-pull") {
+	if values.code != 0 || !strings.Contains(values.stdout, "mainContainerImagePullSecret: airbyte-publish-pull") {
 		t.Errorf("values: %d %s", values.code, values)
 	}
 	for what, c := range map[string]struct {

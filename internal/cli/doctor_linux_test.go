@@ -134,6 +134,7 @@ func TestDoctorNamesWhatIsBroken(t *testing.T) {
 		"a token that has ended":         {setUp{secret: `{"auths":{"%s":{"username":"robot","password":"lasting"},"ghcr.io":{"username":"x","password":"ghs_abcdef"}}}`}, "Kubernetes", "pull secret airbyte-publish-pull", "AP601", []string{"read:packages"}},
 		"a secret without a registry":    {setUp{secret: `{"auths":{}}`}, "Kubernetes", "pull secret airbyte-publish-pull", "AP606", []string{"holds no registry"}},
 		"a space in the list of secrets": {setUp{installed: kubetest.Airbyte{PullSecrets: "airbyte-publish-pull, other"}}, "Kubernetes", "pull secret  other", "AP606", []string{"with a space"}},
+		"a chart that writes maps":       {setUp{installed: kubetest.Airbyte{PullSecrets: "map[name:regcred],airbyte-publish-pull"}}, "Kubernetes", "pull secret map[name:regcred]", "AP606", []string{"mainContainerImagePullSecret"}},
 		"the launcher is too old":        {setUp{started: -time.Hour}, "Kubernetes", "launcher's start", "", []string{"rollout restart"}},
 		"images are never pulled":        {setUp{installed: kubetest.Airbyte{Settings: map[string]string{"JOB_KUBE_MAIN_CONTAINER_IMAGE_PULL_POLICY": "Never"}}}, "Kubernetes", "pull policy", "", []string{"Never"}},
 		"Airbyte's pods wait": {setUp{cluster: func(t *testing.T, n kubetest.Namespace) {

@@ -118,7 +118,7 @@ func (r *run) credentials(cfg *config.Config, hosts []string, secret *deployment
 func (r *run) printed(secret deployment.PullSecret, section host.Section, ask pullSecret) (string, error) {
 	v1, v2 := deployment.HelmValues(deployment.ChartV1, secret.Name), deployment.HelmValues(deployment.ChartV2, secret.Name)
 	if ask.values {
-		return "# Chart v2 (Airbyte 2.0 and later). Lists replace lists: add the names that are there already.\n" + v2 +
+		return "# Chart v2 (Airbyte 2.0 and later). Names that are there already belong into it, with commas.\n" + v2 +
 			"---\n# Chart v1.\n" + v1 + "---\n# Data plane chart.\n" + deployment.HelmValues(deployment.ChartDataPlane, secret.Name), nil
 	}
 	manifest, err := secret.Manifest()
@@ -147,11 +147,11 @@ func (r *run) wired(ctx context.Context, cluster *deployment.Cluster, secret dep
 		return w.Values, nil
 	}
 	secret.Namespace = w.Namespace
-	if !ask.apply {
-		r.showWiring(section, w, "to wire it (--wire --apply does this):")
-		if ask.wire != "" {
-			return "", nil
-		}
+	switch {
+	case !ask.apply && ask.wire != "":
+		return r.redacted(wiringText(w, "To wire it (--wire --apply does this):")), nil
+	case !ask.apply:
+		section.Info("%s", wiringText(w, "To wire it (--wire --apply does this):"))
 		return secret.Manifest()
 	}
 	outcome, err := cluster.ApplySecret(ctx, secret, ask.force)
@@ -160,7 +160,7 @@ func (r *run) wired(ctx context.Context, cluster *deployment.Cluster, secret dep
 	}
 	out := fmt.Sprintf("Secret %s in namespace %s %s\n", secret.Name, secret.Namespace, outcome)
 	if ask.wire == "" {
-		r.showWiring(section, w, "for connectors' pods to be given it (--wire does this):")
+		section.Info("%s", wiringText(w, "For connectors' pods to be given it (--wire does this):"))
 		return r.redacted(out), nil
 	}
 	err = cluster.Wire(ctx, w, func(s deployment.Step) { out += s.Object + ": " + s.Change + "\n" })
@@ -176,21 +176,21 @@ func (r *run) wired(ctx context.Context, cluster *deployment.Cluster, secret dep
 	return r.redacted(out), err
 }
 
-func (r *run) showWiring(section host.Section, w deployment.Wiring, title string) {
-	if len(w.Steps) == 0 {
-		section.Info("connectors' pods are given it already")
-		for _, note := range w.Notes {
-			section.Info("%s", note)
-		}
-		return
-	}
+// wiringText says what it takes for connectors' pods to be given the secret.
+func wiringText(w deployment.Wiring, title string) string {
 	var b strings.Builder
+	if len(w.Steps) == 0 {
+		title = "Connectors' pods are given it already."
+	}
+	b.WriteString(title + "\n")
 	for _, s := range w.Steps {
-		fmt.Fprintf(&b, "\n  %s: %s", s.Object, s.Change)
+		fmt.Fprintf(&b, "  %s: %s\n", s.Object, s.Change)
 	}
-	section.Info("%s%s", title, b.String())
 	for _, note := range w.Notes {
-		section.Info("%s", note)
+		b.WriteString(note + "\n")
 	}
-	section.Info("or these Helm values:\n%s", w.Values)
+	if len(w.Steps) > 0 {
+		b.WriteString("Or these Helm values:\n" + w.Values)
+	}
+	return b.String()
 }

@@ -230,9 +230,9 @@ func innermost(err error) string {
 	return err.Error()
 }
 
-// get reads one object.
-func (c *connection) get(ctx context.Context, api, namespace, resource, name string, out any) error {
-	return c.call(ctx, request{method: http.MethodGet, api: api, namespace: namespace, resource: resource, name: name, op: "read"}, out)
+// get reads one object of the core API.
+func (c *connection) get(ctx context.Context, namespace, resource, name string, out any) error {
+	return c.call(ctx, request{method: http.MethodGet, api: core, namespace: namespace, resource: resource, name: name, op: "read"}, out)
 }
 
 // list reads the objects of a kind that match the selectors, which may be empty.

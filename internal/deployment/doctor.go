@@ -139,7 +139,7 @@ func (d *doctor) registryPrefix(i *installation) {
 
 func (d *doctor) account(ctx context.Context, i *installation) {
 	var account corev1.ServiceAccount
-	err := d.conn.get(ctx, core, i.jobNamespace(), "serviceaccounts", i.serviceAccount(), &account)
+	err := d.conn.get(ctx, i.jobNamespace(), "serviceaccounts", i.serviceAccount(), &account)
 	switch {
 	case isStatus(err, http.StatusNotFound):
 		d.add("service account", connector.Bad, fmt.Sprintf("%s is not in namespace %s, so that no connector's pod can be made", i.serviceAccount(), i.jobNamespace()),
@@ -227,8 +227,12 @@ func (d *doctor) secret(ctx context.Context, i *installation, name string) (keys
 	if name != strings.TrimSpace(name) {
 		return bad(fmt.Sprintf("its name in %s is %q, with a space", pullSecretVariable, name), "Write the names with commas and without spaces between them.")
 	}
+	if inner, ok := strings.CutPrefix(name, "map[name:"); ok {
+		return bad(fmt.Sprintf("the chart wrote %q where the name %q belongs", name, strings.TrimSuffix(inner, "]")),
+			"This chart can't take global.imagePullSecrets for connectors' pods: set global.jobs.kube.mainContainerImagePullSecret instead, or upgrade it.")
+	}
 	var held corev1.Secret
-	err := d.conn.get(ctx, core, i.jobNamespace(), "secrets", name, &held)
+	err := d.conn.get(ctx, i.jobNamespace(), "secrets", name, &held)
 	switch {
 	case isStatus(err, http.StatusNotFound):
 		return bad(fmt.Sprintf("Airbyte names it, and it is not in namespace %s", i.jobNamespace()), "airbyte-publish pull-secret --apply makes it, or take it off the list.")
@@ -291,7 +295,7 @@ func (d *doctor) restart(ctx context.Context, i *installation) {
 	}
 	const name = "launcher's start"
 	var configMap corev1.ConfigMap
-	if err := d.conn.get(ctx, core, i.namespace, "configmaps", held.configMap, &configMap); err != nil {
+	if err := d.conn.get(ctx, i.namespace, "configmaps", held.configMap, &configMap); err != nil {
 		// That it is missing is told with the settings.
 		return
 	}

@@ -199,7 +199,7 @@ func (m configMaps) get(ctx context.Context, name string) (*corev1.ConfigMap, er
 		return held, nil
 	}
 	held := &corev1.ConfigMap{}
-	if err := m.conn.get(ctx, core, m.namespace, "configmaps", name, held); err != nil && !isStatus(err, http.StatusNotFound) {
+	if err := m.conn.get(ctx, m.namespace, "configmaps", name, held); err != nil && !isStatus(err, http.StatusNotFound) {
 		return nil, err
 	}
 	m.read[name] = held

@@ -231,7 +231,7 @@ func (c *Cluster) judge(i *installation, target Image, o outcome, log connector.
 	}
 	switch o.kind {
 	case ran:
-		return c.judgeRun(i, target, o, log)
+		return judgeRun(target, o, log)
 	case notPulled:
 		explainPull(f, i, target, o, where)
 	case notStarted:
@@ -258,7 +258,7 @@ func (c *Cluster) judge(i *installation, target Image, o outcome, log connector.
 }
 
 // judgeRun looks at which image ran.
-func (c *Cluster) judgeRun(i *installation, target Image, o outcome, log connector.Log) error {
+func judgeRun(target Image, o outcome, log connector.Log) error {
 	pulled := o.imageID[strings.LastIndex(o.imageID, "@")+1:]
 	if target.Digest != "" && strings.HasPrefix(pulled, "sha256:") && strings.Contains(o.imageID, "@") && pulled != target.Digest {
 		return &fault.Error{Code: fault.PulledAnother, Op: "verify that the cluster can pull", Object: target.Reference(),

@@ -255,7 +255,7 @@ const settleTime = 500 * time.Millisecond
 
 func (c *connection) applySecret(ctx context.Context, s PullSecret, force bool) (Outcome, error) {
 	var held corev1.Secret
-	err := c.get(ctx, core, s.Namespace, "secrets", s.Name, &held)
+	err := c.get(ctx, s.Namespace, "secrets", s.Name, &held)
 	absent := isStatus(err, http.StatusNotFound)
 	if err != nil && !absent {
 		return "", err

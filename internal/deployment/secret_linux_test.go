@@ -140,14 +140,14 @@ var wirings = []struct {
 	steps   []string
 	values  []string
 }{
-	{"chart v2", kubetest.Airbyte{}, "airbyte-publish-pull", []string{"ConfigMap airbyte-airbyte-env", "Deployment airbyte-workload-launcher"}, []string{"imagePullSecrets:\n  - name: airbyte-publish-pull\n"}},
-	{"chart v2 with another secret", kubetest.Airbyte{PullSecrets: "regcred"}, "regcred,airbyte-publish-pull", []string{"ConfigMap airbyte-airbyte-env", "Deployment"}, []string{"- name: regcred\n  - name: airbyte-publish-pull\n"}},
+	{"chart v2", kubetest.Airbyte{}, "airbyte-publish-pull", []string{"ConfigMap airbyte-airbyte-env", "Deployment airbyte-workload-launcher"}, []string{"global:\n  jobs:\n    kube:\n      mainContainerImagePullSecret: airbyte-publish-pull\n"}},
+	{"chart v2 with another secret", kubetest.Airbyte{PullSecrets: "regcred"}, "regcred,airbyte-publish-pull", []string{"ConfigMap airbyte-airbyte-env", "Deployment"}, []string{"mainContainerImagePullSecret: regcred,airbyte-publish-pull\n"}},
 	{"chart v1, which leaves the variable out", kubetest.Airbyte{Chart: "v1"}, "airbyte-publish-pull", []string{"ConfigMap airbyte-airbyte-env", "Deployment airbyte-workload-launcher"},
-		[]string{"main_container_image_pull_secret: airbyte-publish-pull", "imagePullSecrets"}},
+		[]string{"main_container_image_pull_secret: airbyte-publish-pull\n"}},
 	{"chart v1 with another secret", kubetest.Airbyte{Chart: "v1", PullSecrets: "regcred"}, "regcred,airbyte-publish-pull", []string{"ConfigMap airbyte-airbyte-env", "Deployment"},
 		[]string{"main_container_image_pull_secret: regcred,airbyte-publish-pull"}},
-	{"abctl", kubetest.Airbyte{Release: "airbyte-abctl", PullSecrets: "docker-auth"}, "docker-auth,airbyte-publish-pull", []string{"ConfigMap airbyte-abctl-airbyte-env", "Deployment airbyte-abctl-workload-launcher"},
-		[]string{"- name: docker-auth\n  - name: airbyte-publish-pull\n"}},
+	{"abctl", kubetest.Airbyte{Release: "airbyte-abctl", PullSecrets: "docker-auth", ChartSecrets: []string{"docker-auth"}}, "docker-auth,airbyte-publish-pull", []string{"ConfigMap airbyte-abctl-airbyte-env", "Deployment airbyte-abctl-workload-launcher"},
+		[]string{"mainContainerImagePullSecret: airbyte-publish-pull\n"}},
 }
 
 func TestWiring(t *testing.T) {

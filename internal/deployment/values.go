@@ -5,26 +5,23 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 )
 
-// HelmValues are the values by which a chart gives connectors' pods the secrets.
+// HelmValues are the values by which a chart gives connectors' pods the secrets, in addition to those of its
+// imagePullSecrets. All charts take the names with commas. An early chart v2 makes "map[name:NAME]" of
+// each of its global.imagePullSecrets, and charts before Airbyte 1.4 keep them from connectors' pods, so that they are not used here.
 func HelmValues(chart Chart, secrets ...string) string {
-	list := make([]map[string]string, len(secrets))
-	for n, s := range secrets {
-		list[n] = map[string]string{"name": s}
+	key := "mainContainerImagePullSecret"
+	if chart == ChartV1 {
+		key = "main_container_image_pull_secret"
 	}
-	// Helm replaces lists as a whole, so that what follows must hold all of them.
-	global := map[string]any{"imagePullSecrets": list}
-	values := map[string]any{"global": global}
-	switch chart {
-	case ChartDataPlane:
-		values = global
-	case ChartV1:
-		// The one above reaches connectors' pods since 1.4; this one always has, and takes several with commas.
-		global["jobs"] = map[string]any{"kube": map[string]any{"main_container_image_pull_secret": strings.Join(secrets, ",")}}
+	values := map[string]any{"jobs": map[string]any{"kube": map[string]string{key: strings.Join(secrets, ",")}}}
+	if chart != ChartDataPlane {
+		values = map[string]any{"global": values}
 	}
 	content, err := yaml.Marshal(values)
 	if err != nil {
@@ -34,16 +31,15 @@ func HelmValues(chart Chart, secrets ...string) string {
 	return string(content)
 }
 
-// helmValues are those for this release, which keep what it has already.
+// helmValues are those for this release, which keep what it has already. What the launcher's own pod has comes from the
+// chart's imagePullSecrets, which stay as they are.
 func (i *installation) helmValues(secret string) string {
-	names := i.named()
-	for _, r := range i.launcher.Spec.Template.Spec.ImagePullSecrets {
-		if r.Name != "" && !slices.Contains(names, r.Name) {
-			names = append(names, r.Name)
+	var names []string
+	for _, name := range append(i.named(), secret) {
+		own := func(r corev1.LocalObjectReference) bool { return r.Name == name }
+		if !slices.ContainsFunc(i.launcher.Spec.Template.Spec.ImagePullSecrets, own) && !slices.Contains(names, name) {
+			names = append(names, name)
 		}
-	}
-	if !slices.Contains(names, secret) {
-		names = append(names, secret)
 	}
 	return HelmValues(i.chart, names...)
 }

@@ -149,7 +149,7 @@ func (c *Cluster) watch(ctx context.Context, conn *connection, target Image, p *
 				Remedy: "Run it again; the pod was deleted.", Err: err}
 		}
 		var now corev1.Pod
-		err := conn.get(ctx, core, p.Namespace, "pods", p.Name, &now)
+		err := conn.get(ctx, p.Namespace, "pods", p.Name, &now)
 		if isStatus(err, http.StatusNotFound) {
 			return outcome{kind: gone}, nil
 		}

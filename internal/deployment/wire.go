@@ -152,7 +152,7 @@ func (c *Cluster) wireLauncher(i *installation, secret string, w *Wiring) error 
 // wireAccount adds the secret to the service account of connectors' pods.
 func (c *connection) wireAccount(ctx context.Context, i *installation, secret string, w *Wiring) error {
 	var account corev1.ServiceAccount
-	if err := c.get(ctx, core, i.jobNamespace(), "serviceaccounts", i.serviceAccount(), &account); err != nil {
+	if err := c.get(ctx, i.jobNamespace(), "serviceaccounts", i.serviceAccount(), &account); err != nil {
 		return err
 	}
 	if names := i.named(); len(names) > 0 {

@@ -24,6 +24,8 @@ type Airbyte struct {
 	// PullSecrets is the value of JOB_KUBE_MAIN_CONTAINER_IMAGE_PULL_SECRET. Chart v1 leaves the variable out where it is
 	// empty.
 	PullSecrets string
+	// ChartSecrets are the chart's imagePullSecrets, which its own pods have.
+	ChartSecrets []string
 	// Settings go into the config map and the launcher's variables.
 	Settings map[string]string
 	// NoConfigMap, NoServiceAccount and NoLauncher leave something out.
@@ -122,19 +124,28 @@ spec:
     spec:
       serviceAccountName: airbyte-admin
       automountServiceAccountToken: true
+      imagePullSecrets: [%[5]s]
       containers:
       - name: airbyte-workload-launcher-container
         image: airbyte/workload-launcher:%[4]s
         env:
         - {name: JOB_KUBE_NAMESPACE, valueFrom: {fieldRef: {fieldPath: metadata.namespace}}}
         - {name: WORKLOAD_API_BEARER_TOKEN, valueFrom: {secretKeyRef: {name: %[1]s-airbyte-secrets, key: WORKLOAD_API_BEARER_TOKEN}}}
-`, a.Release, a.labels("workload-launcher"), selector, a.Version)
+`, a.Release, a.labels("workload-launcher"), selector, a.Version, references(a.ChartSecrets))
 	if a.Chart == "v1" {
 		b.WriteString("        - {name: JOB_KUBE_SERVICEACCOUNT, value: airbyte-admin}\n")
 	}
 	for _, key := range slices.Sorted(maps.Keys(settings)) {
 		fmt.Fprintf(b, "        - {name: %s, valueFrom: {configMapKeyRef: {name: %s-airbyte-env, key: %s}}}\n", key, a.Release, key)
 	}
+}
+
+func references(names []string) string {
+	var all []string
+	for _, n := range names {
+		all = append(all, "{name: "+n+"}")
+	}
+	return strings.Join(all, ", ")
 }
 
 // ready plays the controllers that a real cluster has: the deployment has its pod.

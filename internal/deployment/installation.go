@@ -8,10 +8,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 )
@@ -56,8 +58,8 @@ type setting struct {
 	value string
 	// configMap and key are where the value comes from, if it does.
 	configMap, key string
-	// whole tells that the config map is taken as a whole, so that a key can be added to it.
-	whole bool
+	// written is when we changed that config map for the last time, if ever.
+	written time.Time
 	// missing says what the value was to come from and is not there.
 	missing string
 	// opaque tells that the value comes from where it can't be read, such as a secret.
@@ -170,7 +172,7 @@ func (c *connection) readSettings(ctx context.Context, i *installation) error {
 			return err
 		}
 		for key, value := range all.Data {
-			i.settings[from.Prefix+key] = setting{value: value, configMap: all.Name, key: key, whole: true}
+			i.settings[from.Prefix+key] = setting{value: value, configMap: all.Name, key: key, written: writtenByUs(all.ManagedFields)}
 		}
 	}
 	for _, variable := range container.Env {
@@ -218,7 +220,7 @@ func (m configMaps) resolve(ctx context.Context, variable corev1.EnvVar) (settin
 			return setting{}, err
 		}
 		value, ok := held.Data[ref.Key]
-		s := setting{value: value, configMap: ref.Name, key: ref.Key}
+		s := setting{value: value, configMap: ref.Name, key: ref.Key, written: writtenByUs(held.ManagedFields)}
 		if optional := ref.Optional != nil && *ref.Optional; !ok && !optional {
 			s.missing = fmt.Sprintf("key %s of ConfigMap %s", ref.Key, ref.Name)
 		}
@@ -230,6 +232,17 @@ func (m configMaps) resolve(ctx context.Context, variable corev1.EnvVar) (settin
 		return setting{value: m.namespace}, nil
 	}
 	return setting{opaque: true}, nil
+}
+
+// writtenByUs is when we wrote an object for the last time, by the API server's clock.
+func writtenByUs(fields []metav1.ManagedFieldsEntry) time.Time {
+	var at time.Time
+	for _, f := range fields {
+		if f.Manager == fieldManager && f.Time != nil && f.Time.After(at) {
+			at = f.Time.Time
+		}
+	}
+	return at
 }
 
 // value is a variable's, or the default where the launcher has none or an empty one.

@@ -257,13 +257,14 @@ func (c *Cluster) judge(i *installation, target Image, o outcome, log connector.
 	return f
 }
 
-// judgeRun looks at which image ran.
+// judgeRun looks at which image ran. Another digest is no error: of an image for several platforms, some runtimes tell the
+// one of the platform that they took.
 func judgeRun(target Image, o outcome, log connector.Log) error {
 	pulled := o.imageID[strings.LastIndex(o.imageID, "@")+1:]
-	if target.Digest != "" && strings.HasPrefix(pulled, "sha256:") && strings.Contains(o.imageID, "@") && pulled != target.Digest {
-		return &fault.Error{Code: fault.PulledAnother, Op: "verify that the cluster can pull", Object: target.Reference(),
-			Cause:  fmt.Sprintf("the node pulled %s, but the registry's tag is %s", fault.Bounded(pulled), target.Digest),
-			Remedy: "A mirror or cache before the registry answers the nodes, with an older image: have it forget the tag, or publish under a new tag."}
+	if target.Digest != "" && strings.Contains(o.imageID, "@sha256:") && pulled != target.Digest {
+		log.Finding(connector.Finding{Code: fault.PulledAnother, Severity: connector.Warning,
+			Message: fmt.Sprintf("node %s pulled %s as %s, and the registry's tag is %s.", o.node, target.Reference(), fault.Bounded(pulled), target.Digest),
+			Remedy:  "Unless that is the part for the node's platform of an image for several, a mirror or cache answers the nodes with an older image: have it forget the tag, or publish under a new one."})
 	}
 	log.Info("the cluster pulled %s on node %s and spec ran", target.Reference(), o.node)
 	return nil

@@ -228,6 +228,35 @@ func as2(t *testing.T, n kubetest.Namespace, account string) *deployment.Cluster
 	return client(n, n.Token(t, account), "pull-secret")
 }
 
+// TestBrokenOffWiringIsFinished has the right to change the config map and not to restart the launcher: the next run of
+// somebody who may restarts it.
+func TestBrokenOffWiringIsFinished(t *testing.T) {
+	t.Parallel()
+	n := kubetest.Start(t).Namespace(t)
+	n.Install(t, kubetest.Airbyte{})
+	n.ApplyFile(t, rights+"pull-secret-wire.yaml", "resourceNames: [airbyte-workload-launcher]", "resourceNames: [other]")
+	n.Granted(t, "airbyte-publish-pull-secret-wire", "list", "apps", "deployments", "")
+	half := as2(t, n, "airbyte-publish-pull-secret-wire")
+	w, err := half.Wiring(t.Context(), "airbyte-publish-pull", deployment.ByLauncher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	has(t, half.Wire(t.Context(), w, func(deployment.Step) {}), fault.ClusterDenied, "patch deployments")
+	for i, want := range []int{1, 0} {
+		cluster := client(n, n.Admin, "pull-secret-wire")
+		w, err := cluster.Wiring(t.Context(), "airbyte-publish-pull", deployment.ByLauncher)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(w.Steps) != want {
+			t.Errorf("run %d has to do %+v", i, w.Steps)
+		}
+		if err := cluster.Wire(t.Context(), w, func(deployment.Step) {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestHelmDropsTheName plays a helm upgrade of chart v1, which deletes and makes its config map: the launcher must still
 // be able to start.
 func TestHelmDropsTheName(t *testing.T) {

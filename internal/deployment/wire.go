@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 )
@@ -32,7 +33,13 @@ type Step struct {
 	Change string
 
 	request request
+	// env are variables to set with a restart of the launcher; restart tells that this is one.
+	restart bool
+	env     []map[string]any
 }
+
+// restartedAt is the annotation that kubectl rollout restart sets.
+const restartedAt = "kubectl.kubernetes.io/restartedAt"
 
 // Wiring is what it takes for connectors' pods to be given a pull secret.
 type Wiring struct {
@@ -63,7 +70,7 @@ func (c *Cluster) Wiring(ctx context.Context, secret string, way Way) (Wiring, e
 	if way == ByServiceAccount {
 		return w, conn.wireAccount(ctx, i, secret, &w)
 	}
-	return w, c.wireLauncher(i, secret, &w)
+	return w, i.wireLauncher(secret, &w)
 }
 
 // Namespace is where connectors' pods run.
@@ -79,33 +86,67 @@ func (c *Cluster) Namespace(ctx context.Context) (string, error) {
 	return i.jobNamespace(), nil
 }
 
-// Wire makes the changes, one after the other. Of a failure, the changes before it stand: each of them is harmless alone.
+// Wire makes the changes, one after the other. Of a failure, the changes before it stand, and the next run makes the rest.
 func (c *Cluster) Wire(ctx context.Context, w Wiring, done func(Step)) error {
 	conn, err := c.connect()
 	if err != nil {
 		return err
 	}
+	i, err := c.airbyte.get(ctx, conn)
+	if err != nil {
+		return err
+	}
+	written := c.options.Now()
 	for _, s := range w.Steps {
-		if err := conn.call(ctx, s.request, nil); err != nil {
+		if s.restart {
+			s.request.body = i.restart(written, s.env)
+		}
+		var changed struct{ Metadata metav1.ObjectMeta }
+		if err := conn.call(ctx, s.request, &changed); err != nil {
 			if f, ok := errors.AsType[*fault.Error](err); ok && f.Code == fault.FieldConflict {
 				f.Remedy = "It was changed by somebody else at the same time: run again."
 			}
 			return err
+		}
+		// A restart is dated no earlier than the change that it is for, whatever this machine's clock says.
+		if at := writtenByUs(changed.Metadata.ManagedFields); at.After(written) {
+			written = at
 		}
 		done(s)
 	}
 	return nil
 }
 
-// wireLauncher has the launcher name the secret: where its list comes from a config map, there; else in its deployment.
-func (c *Cluster) wireLauncher(i *installation, secret string, w *Wiring) error {
-	if slices.Contains(i.named(), secret) {
-		return nil
+// restart is a change of the launcher's deployment that starts its pods anew, with more variables.
+func (i *installation) restart(at time.Time, env []map[string]any) map[string]any {
+	template := map[string]any{"metadata": map[string]any{"annotations": map[string]string{restartedAt: at.UTC().Format(time.RFC3339)}}}
+	if len(env) > 0 {
+		name := i.launcher.Spec.Template.Spec.Containers[i.container].Name
+		template["spec"] = map[string]any{"containers": []map[string]any{{"name": name, "env": env}}}
 	}
+	return map[string]any{"spec": map[string]any{"template": template}}
+}
+
+// unread tells that the config map was changed by us and that the launcher was not restarted since, as when a run broke
+// off between the two.
+func (i *installation) unread(s setting) bool {
+	at, err := time.Parse(time.RFC3339, i.launcher.Spec.Template.Annotations[restartedAt])
+	return !s.written.IsZero() && (err != nil || at.Before(s.written))
+}
+
+// wireLauncher has the launcher name the secret: where its list comes from a config map, there; else in its deployment.
+func (i *installation) wireLauncher(secret string, w *Wiring) error {
 	held, present := i.settings[pullSecretVariable]
 	list := strings.Join(append(i.named(), secret), ",")
-	deployment := Step{Object: fmt.Sprintf("Deployment %s in namespace %s", i.launcher.Name, i.namespace), Change: "restart it, since it reads the list once"}
-	env := []map[string]any{}
+	deployment := Step{Object: fmt.Sprintf("Deployment %s in namespace %s", i.launcher.Name, i.namespace), Change: "restart it, since it reads the list once", restart: true,
+		request: request{method: http.MethodPatch, api: apps, namespace: i.namespace, resource: "deployments", name: i.launcher.Name, form: strategicPatch,
+			query: url.Values{"fieldManager": {fieldManager}}, op: "change"}}
+	if slices.Contains(i.named(), secret) {
+		if i.unread(held) {
+			w.Steps = append(w.Steps, deployment)
+		}
+		return nil
+	}
 	configMap := held.configMap
 	switch {
 	case held.opaque:
@@ -114,14 +155,14 @@ func (c *Cluster) wireLauncher(i *installation, secret string, w *Wiring) error 
 			Remedy: "Add the name where that value comes from, or set the Helm values instead:\n" + i.helmValues(secret)}
 	case present && configMap == "":
 		deployment.Change = fmt.Sprintf("set %s to %s, which restarts it", pullSecretVariable, list)
-		env = append(env, map[string]any{"name": pullSecretVariable, "value": list})
+		deployment.env = []map[string]any{{"name": pullSecretVariable, "value": list}}
 	case configMap == "":
 		// Chart v1 leaves the variable out where the value is not set.
 		configMap = i.release + "-airbyte-env"
 		deployment.Change = fmt.Sprintf("take %s from that ConfigMap, which restarts it", pullSecretVariable)
 		// Optional, so that the launcher still starts when Helm writes the config map anew, without the key.
-		env = append(env, map[string]any{"name": pullSecretVariable, "valueFrom": map[string]any{
-			"configMapKeyRef": map[string]any{"name": configMap, "key": pullSecretVariable, "optional": true}}})
+		deployment.env = []map[string]any{{"name": pullSecretVariable, "valueFrom": map[string]any{
+			"configMapKeyRef": map[string]any{"name": configMap, "key": pullSecretVariable, "optional": true}}}}
 	}
 	if configMap != "" {
 		key := held.key
@@ -133,14 +174,6 @@ func (c *Cluster) wireLauncher(i *installation, secret string, w *Wiring) error 
 			request: request{method: http.MethodPatch, api: core, namespace: i.namespace, resource: "configmaps", name: configMap, form: mergePatch,
 				query: url.Values{"fieldManager": {fieldManager}}, op: "change", body: map[string]any{"data": map[string]string{key: list}}}})
 	}
-	// The same annotation as kubectl rollout restart sets.
-	template := map[string]any{"metadata": map[string]any{"annotations": map[string]string{
-		"kubectl.kubernetes.io/restartedAt": c.options.Now().UTC().Format(time.RFC3339)}}}
-	if len(env) > 0 {
-		template["spec"] = map[string]any{"containers": []map[string]any{{"name": i.launcher.Spec.Template.Spec.Containers[i.container].Name, "env": env}}}
-	}
-	deployment.request = request{method: http.MethodPatch, api: apps, namespace: i.namespace, resource: "deployments", name: i.launcher.Name, form: strategicPatch,
-		query: url.Values{"fieldManager": {fieldManager}}, op: "change", body: map[string]any{"spec": map[string]any{"template": template}}}
 	w.Steps = append(w.Steps, deployment)
 	w.Notes = append(w.Notes, "The next helm upgrade writes "+configMap+" anew and drops the name again, since Helm reverts what it does not know: set the Helm values as well.")
 	if i.abctl() {

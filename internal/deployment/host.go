@@ -37,7 +37,7 @@ type Host struct {
 	// sshFlags are further flags of the ssh command.
 	sshFlags []string
 	// Limits of time.
-	dialTimeout, pullTimeout, specTimeout time.Duration
+	dialTimeout, pullTimeout, specTimeout, stale time.Duration
 }
 
 // The limits of time. An engine behind ssh has to be reached first; Airbyte's own pull has ten minutes; a spec that runs
@@ -50,7 +50,7 @@ const (
 
 // NewHost returns a host without contacting it.
 func NewHost(o HostOptions) *Host {
-	return &Host{options: o, dialTimeout: hostDialTimeout, pullTimeout: hostPullTimeout, specTimeout: hostSpecTimeout}
+	return &Host{options: o, dialTimeout: hostDialTimeout, pullTimeout: hostPullTimeout, specTimeout: hostSpecTimeout, stale: hostStale}
 }
 
 // hostEngine is a connection to the host's engine.

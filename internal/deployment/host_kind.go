@@ -158,7 +158,7 @@ func (l *loading) snapshotter(ctx context.Context, node string) string {
 // run runs a command in a node and returns what it printed.
 func (l *loading) run(ctx context.Context, node string, stdin io.Reader, command ...string) (string, error) {
 	created, err := l.ExecCreate(ctx, node, client.ExecCreateOptions{
-		AttachStdin: stdin != nil, AttachStdout: true, AttachStderr: true, Privileged: true, Cmd: command})
+		AttachStdin: stdin != nil, AttachStdout: true, AttachStderr: true, Cmd: command})
 	if err != nil {
 		return "", err
 	}

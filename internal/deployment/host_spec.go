@@ -39,8 +39,12 @@ func (e *hostEngine) runSpec(ctx context.Context, img Image, id string) error {
 	if err != nil {
 		return err
 	}
-	if stderr := string(run.Stderr); execFormat(stderr) {
+	switch stderr := string(run.Stderr); {
+	case execFormat(stderr):
 		return e.wrongPlatform(img, stderr, nil)
+	case run.ExitCode != 0 && strings.Contains(stderr, "[FATAL tini"):
+		// What --init starts first says that it could not start the image's program.
+		return e.notRun(img, errors.New(strings.TrimSpace(stderr[strings.Index(stderr, "[FATAL tini"):])))
 	}
 	if logs := connector.SpecLogs(run); logs != "" {
 		e.log.Untrusted("what the connector's spec logged on the host", logs)
@@ -63,7 +67,10 @@ func (e *hostEngine) runSpec(ctx context.Context, img Image, id string) error {
 // runContainer runs spec in a container that is removed in any case.
 func (e *hostEngine) runContainer(ctx context.Context, img Image, id string) (connector.SpecRun, error) {
 	yes := true
-	created, err := e.ContainerCreate(ctx, client.ContainerCreateOptions{
+	// Not to be interrupted: the engine would make the container, and nobody would know its id.
+	whole, cancel := context.WithTimeout(context.WithoutCancel(ctx), e.parent.dialTimeout)
+	defer cancel()
+	created, err := e.ContainerCreate(whole, client.ContainerCreateOptions{
 		Config: &container.Config{Image: id, Cmd: []string{"spec"}, WorkingDir: hostWorkDir, AttachStdout: true, AttachStderr: true,
 			Labels: map[string]string{hostLabel: img.Reference()}},
 		HostConfig: &container.HostConfig{NetworkMode: "none", Init: &yes, LogConfig: container.LogConfig{Type: "none"}},
@@ -77,8 +84,8 @@ func (e *hostEngine) runContainer(ctx context.Context, img Image, id string) (co
 		return connector.SpecRun{}, e.notRun(img, err)
 	}
 	defer attached.Close()
-	limited, cancel := context.WithTimeout(ctx, e.parent.specTimeout)
-	defer cancel()
+	limited, stop := context.WithTimeout(ctx, e.parent.specTimeout)
+	defer stop()
 	waited := e.ContainerWait(ctx, created.ID, client.ContainerWaitOptions{Condition: container.WaitConditionNextExit})
 	if _, err := e.ContainerStart(limited, created.ID, client.ContainerStartOptions{}); err != nil {
 		return connector.SpecRun{}, e.notRun(img, err)
@@ -131,7 +138,7 @@ func (e *hostEngine) sweep(ctx context.Context) {
 		return
 	}
 	for _, c := range left.Items {
-		if time.Since(time.Unix(c.Created, 0)) > hostStale {
+		if time.Since(time.Unix(c.Created, 0)) > e.parent.stale {
 			e.log.Info("removing the container %.12s, which an interrupted run left", c.ID)
 			e.remove(ctx, c.ID)
 		}
@@ -160,9 +167,12 @@ func (e *hostEngine) notRun(img Image, err error) error {
 	switch {
 	case strings.Contains(text, "docker-init"):
 		fail.Remedy = "Airbyte starts connectors with --init: install tini (docker-init) on the host."
-	case strings.Contains(text, "executable file not found"), strings.Contains(text, "no such file or directory"):
+	case strings.Contains(text, "unable to find user"):
+		fail.Remedy = "Make the user in the image, or name it by its number in USER."
+	case strings.Contains(text, "executable file not found"), strings.Contains(strings.ToLower(text), "no such file or directory"),
+		strings.Contains(text, "no command specified"):
 		fail.Remedy = "On docker-compose Airbyte runs the image's ENTRYPOINT with the word spec: set it to a program of the image, by its absolute path."
-	case strings.Contains(text, "permission denied"):
+	case strings.Contains(strings.ToLower(text), "permission denied"):
 		fail.Remedy = "Make the ENTRYPOINT's program executable for the image's user."
 	}
 	return fail

@@ -24,6 +24,8 @@ type HostOptions struct {
 	// Environ is what the programs ssh and docker get of this process's environment, secrets taken out.
 	Environ   []string
 	UserAgent string
+	// Load makes Prepare load images instead of having them pulled.
+	Load *Target
 	// Overwrite lets Load move a tag that holds another image on the host.
 	Overwrite bool
 	// Open reads an image of a registry, for Load. It has the caller's credentials, of which the host sees nothing.
@@ -93,8 +95,28 @@ func (h *Host) connect(ctx context.Context, log connector.Log) (*hostEngine, err
 	return &hostEngine{Client: c, endpoint: at, parent: h, arch: version.Arch, log: log}, nil
 }
 
+// Prepare has the host ready for an image: it loads it, if that was asked for, else it is VerifyPull. It is the method of
+// publish.Place.
+func (h *Host) Prepare(ctx context.Context, repository image.Repository, tag, digest string, log connector.Log) error {
+	if h.options.Load != nil {
+		return h.Load(ctx, *h.options.Load, repository, tag, digest, log)
+	}
+	return h.VerifyPull(ctx, repository, tag, digest, log)
+}
+
+// Action says what Prepare does.
+func (h *Host) Action() string {
+	switch load := h.options.Load; {
+	case load == nil:
+		return "pull on the Docker host"
+	case load.Cluster != "":
+		return "load into the kind cluster " + load.Cluster
+	}
+	return "load into the Docker host"
+}
+
 // VerifyPull proves that the host can get the image by itself, runs its spec there as Airbyte does, and leaves the image
-// under its tag, where Airbyte looks first. It is the method of publish.Deployment.
+// under its tag, where Airbyte looks first.
 func (h *Host) VerifyPull(ctx context.Context, repository image.Repository, tag, digest string, log connector.Log) error {
 	end := log.Group("Pull on the Docker host")
 	defer end()

@@ -5,10 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"io"
-	"net"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -134,78 +131,6 @@ func indexOf(images map[string]v1.Image) v1.ImageIndex {
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: img, Descriptor: v1.Descriptor{Platform: p}})
 	}
 	return index
-}
-
-// tap is a socket that leads to an engine's, and records all that is sent to the engine.
-type tap struct {
-	address, path string
-	mu            sync.Mutex
-	sent          bytes.Buffer
-}
-
-func tapOn(t *testing.T, engine *buildtest.DockerEngine) *tap {
-	t.Helper()
-	dir, err := os.MkdirTemp(engine.Dir, "tap")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	r := &tap{path: filepath.Join(dir, "s")}
-	r.address = "unix://" + r.path
-	listener, err := net.Listen("unix", r.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(r.path, 0o666); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = listener.Close() })
-	go func() {
-		for {
-			from, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			go r.serve(from.(*net.UnixConn), strings.TrimPrefix(engine.Host, "unix://"))
-		}
-	}()
-	return r
-}
-
-func (r *tap) serve(from *net.UnixConn, socket string) {
-	defer func() { _ = from.Close() }()
-	c, err := net.Dial("unix", socket)
-	if err != nil {
-		return
-	}
-	to := c.(*net.UnixConn)
-	defer func() { _ = to.Close() }()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_, _ = io.Copy(io.MultiWriter(to, r), from)
-		_ = to.CloseWrite()
-	}()
-	_, _ = io.Copy(from, to)
-	_ = from.CloseWrite()
-	_ = to.CloseRead()
-	_ = from.CloseRead()
-	<-done
-}
-
-func (r *tap) Write(p []byte) (int, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.sent.Write(p)
-}
-
-// String is what was sent so far.
-func (r *tap) String() string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.sent.String()
 }
 
 // encoded are runs of text that may be base64.

@@ -28,12 +28,12 @@ func TestHostPullsWithoutCredentials(t *testing.T) {
 		t.Run(o.String(), func(t *testing.T) {
 			t.Parallel()
 			engine := buildtest.SharedDocker(t, o)
-			wire := tapOn(t, engine)
+			wire := engine.Tap(t)
 			img := pushed(t, registrytest.Start(t, registrytest.Config{}), "1.0.0", indexOf(map[string]v1.Image{
 				"linux/amd64": hello(t), "linux/arm64": variant(t, connectors.ARM64Only)}))
 			log := &hostLog{}
 			for range 2 {
-				if err := hostAt(t, wire.address, environment(t)).verify(t, img, log); err != nil {
+				if err := hostAt(t, wire.Address, environment(t)).verify(t, img, log); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -60,8 +60,8 @@ func TestHostPullsWithItsOwnCredentialsOverSSH(t *testing.T) {
 		t.Run(o.String(), func(t *testing.T) {
 			t.Parallel()
 			engine := buildtest.SharedDocker(t, o)
-			wire := tapOn(t, engine)
-			ssh := engine.SSH(t, wire.path)
+			wire := engine.Tap(t)
+			ssh := engine.SSH(t, wire.Path)
 			registry := private(t)
 			img := pushed(t, registry, "1.0.0", hello(t))
 			at := func() *Host {
@@ -101,17 +101,17 @@ func TestHostPullsWithItsOwnCredentialsOverSSH(t *testing.T) {
 func TestHostPullsWithTheCredentialsOfThisUser(t *testing.T) {
 	t.Parallel()
 	engine := buildtest.SharedDocker(t, buildtest.DockerOptions{})
-	wire := tapOn(t, engine)
+	wire := engine.Tap(t)
 	registry := private(t)
 	img := pushed(t, registry, "1.0.0", hello(t))
 	jobs := t.TempDir()
 	buildtest.WriteDockerConfig(t, jobs, registry.Addr, basic(publisher, publisherPassword))
 	environ := environment(t, "DOCKER_CONFIG="+jobs)
 	log := &hostLog{}
-	want(t, hostAt(t, wire.address, environ).verify(t, img, log), fault.HostPullDenied)
+	want(t, hostAt(t, wire.Address, environ).verify(t, img, log), fault.HostPullDenied)
 	home := t.TempDir()
 	buildtest.WriteDockerConfig(t, filepath.Join(home, ".docker"), registry.Addr, basic(hostUser, hostPassword))
-	if err := hostAt(t, wire.address, append(environ, "HOME="+home)).verify(t, img, log); err != nil {
+	if err := hostAt(t, wire.Address, append(environ, "HOME="+home)).verify(t, img, log); err != nil {
 		t.Fatal(err)
 	}
 	silent(t, "requests", wire.String())

@@ -98,6 +98,7 @@ func (l *loading) intoEngine(ctx context.Context) error {
 	switch {
 	case slices.Contains(l.ids, held):
 		l.log.Info("the host has %s already", l.Reference())
+		return nil
 	case held != "" && !l.parent.options.Overwrite:
 		return l.tagDiffers(l.Image, held, "this one is "+l.ids[1])
 	default:

@@ -42,8 +42,8 @@ func TestLoadIntoEngine(t *testing.T) {
 		t.Run(o.String(), func(t *testing.T) {
 			t.Parallel()
 			engine := buildtest.SharedDocker(t, o)
-			wire := tapOn(t, engine)
-			ssh := engine.SSH(t, wire.path)
+			wire := engine.Tap(t)
+			ssh := engine.SSH(t, wire.Path)
 			registry := private(t)
 			content := indexOf(map[string]v1.Image{"linux/amd64": hello(t), "linux/arm64": variant(t, connectors.ARM64Only)})
 			// Of one platform and of two, over a socket and over ssh.
@@ -51,7 +51,7 @@ func TestLoadIntoEngine(t *testing.T) {
 				img     Image
 				address string
 			}{
-				"one": {pushed(t, registry, "1.0.0", hello(t)), wire.address},
+				"one": {pushed(t, registry, "1.0.0", hello(t)), wire.Address},
 				"two": {pushed(t, registry, "2.0.0", content), ssh.Address},
 			} {
 				log := &hostLog{}
@@ -91,10 +91,10 @@ func TestLoadIntoKind(t *testing.T) {
 			engine := buildtest.Docker(t, o)
 			const node = "airbyte-abctl-control-plane"
 			engine.KindNode(t, node, "airbyte-abctl")
-			wire := tapOn(t, engine)
+			wire := engine.Tap(t)
 			registry := private(t)
 			img := pushed(t, registry, "1.0.0", indexOf(map[string]v1.Image{"linux/amd64": hello(t), "linux/arm64": variant(t, connectors.ARM64Only)}))
-			h := hostAt(t, wire.address, environment(t))
+			h := hostAt(t, wire.Address, environment(t))
 			log := &hostLog{}
 			if err := h.load(t, "airbyte-abctl", img, log); err != nil {
 				t.Fatal(err)

@@ -7,43 +7,81 @@ import (
 	"os/exec"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 )
 
-// pull has the host pull the image by its digest: first without credentials, as Airbyte's worker does it, then by the
-// host's own docker command, which has the credentials that were put there.
+// pull has the host pull the image by its digest: without credentials if the registry lets it, as Airbyte's worker does it,
+// else by the host's own docker command, which has the credentials that were put there.
 func (e *hostEngine) pull(ctx context.Context, img Image) error {
 	limited, cancel := context.WithTimeout(ctx, e.parent.pullTimeout)
 	defer cancel()
-	anonymous := e.pullAnonymously(limited, img)
-	if anonymous == nil {
+	there, err := e.has(limited, img)
+	if err != nil {
+		return err
+	}
+	anonymous := e.readable(limited, img)
+	if anonymous == nil && !there {
+		anonymous = e.pullAnonymously(limited, img)
+	}
+	why := unknown
+	if anonymous != nil {
+		why = reasonOf(anonymous.Error())
+	}
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case there && anonymous == nil:
+		e.log.Info("the host has %s already, and may pull it without credentials, as Airbyte's worker does", img.ByDigest())
+		return nil
+	case there && why != refused && why != missing:
+		e.log.Info("the host has %s already, but gets no answer from the registry: %s", img.ByDigest(), fault.Bounded(anonymous.Error()))
+		return nil
+	case there:
+		// An engine that has a digest asks no registry for it, so that another pull would prove nothing.
+		e.log.Info("the host has %s already, and nothing is to be pulled", img.ByDigest())
+	case anonymous == nil:
 		e.log.Info("the host pulled %s without credentials, as Airbyte's worker does", img.ByDigest())
 		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if limited.Err() != nil {
+	case limited.Err() != nil:
 		return e.pullFault(img, fmt.Sprintf("the pull did not end within %s", e.parent.pullTimeout), limited.Err())
-	}
-	if why := reasonOf(anonymous.Error()); why != refused && why != missing {
+	case why != refused && why != missing:
 		return e.pullFault(img, anonymous.Error(), anonymous)
-	}
-	said, err := e.pullByItself(limited, img)
-	if err != nil {
+	default:
+		said, err := e.pullByItself(limited, img)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return e.ownPullFault(img, anonymous, said, err)
+		if err != nil {
+			return e.ownPullFault(img, anonymous, said, err)
+		}
+		e.log.Info("the host pulled %s with its own credentials", img.ByDigest())
 	}
-	e.log.Info("the host pulled %s with its own credentials", img.ByDigest())
 	e.log.Finding(connector.Finding{Code: fault.HostNeedsPull, Severity: connector.Notice,
-		Message: "The registry wants credentials for " + string(img.Repository) + ", which Airbyte's worker has not: it takes this tag, which the host has pulled now, and can't pull another by itself.",
+		Message: "The registry wants credentials for " + string(img.Repository) + ", which Airbyte's worker has not: it takes the tag " + img.Tag + ", which the host has, and can't pull another by itself.",
 		Remedy:  "Have each new tag pulled on the host before Airbyte is told of it, as verify-pull: docker-host does; or mount a docker configuration into the worker."})
 	return nil
+}
+
+// has tells whether the host has the image.
+func (e *hostEngine) has(ctx context.Context, img Image) (bool, error) {
+	_, err := e.ImageInspect(ctx, img.ByDigest())
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, e.failed(fault.HostPullFailed, "look for", img.ByDigest(), err)
+	}
+	return true, nil
+}
+
+// readable has the engine ask the registry for the manifest, without credentials.
+func (e *hostEngine) readable(ctx context.Context, img Image) error {
+	_, err := e.DistributionInspect(ctx, img.ByDigest(), client.DistributionInspectOptions{})
+	return err
 }
 
 // pullAnonymously has the engine pull without credentials.

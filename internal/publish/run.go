@@ -26,6 +26,8 @@ type Publisher struct {
 	// Workspaces and Definitions are not used when Register is false, and may then be nil.
 	Workspaces  Workspaces
 	Definitions Definitions
+	// Place is prepared for each image before it is registered; nil where nothing is to be done.
+	Place Place
 	// NewLog opens the log of one connector; its second result ends it.
 	NewLog func(c connector.Connector) (connector.Log, func())
 

@@ -20,6 +20,8 @@ type SSHHost struct {
 	Address string
 	// ClientConfig is an ssh client's configuration with the user's key and the host's, that sends the whole environment.
 	ClientConfig string
+	// Bin is a folder with an ssh command that has this configuration.
+	Bin string
 	// Home is the user's home folder there; Commands is a file to which every run of docker there adds its environment and
 	// its arguments.
 	Home, Commands string
@@ -73,6 +75,13 @@ func (d *DockerEngine) SSH(t testing.TB, socket string) *SSHHost {
 	known := h.write(t, "known_hosts", fmt.Sprintf("[127.0.0.1]:%s %s", port, key))
 	s.ClientConfig = h.write(t, "ssh_config", fmt.Sprintf(
 		"Host *\n  IdentityFile %s\n  IdentitiesOnly yes\n  UserKnownHostsFile %s\n  SendEnv *\n  LogLevel ERROR\n", h.path("client"), known))
+	ssh := lookPath(t, "ssh", "openssh-client")
+	h.mkdir(t, "client-bin", 0)
+	s.Bin = h.path("client-bin")
+	h.write(t, "client-bin/ssh", fmt.Sprintf("#!/bin/sh\nexec %s -F %s \"$@\"\n", ssh, s.ClientConfig))
+	if err := os.Chmod(h.path("client-bin", "ssh"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	s.Address = "ssh://" + userName + "@127.0.0.1:" + port + socket
 	return s
 }

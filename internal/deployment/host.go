@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -216,11 +217,21 @@ func hostUnreachable(address, cause string, err error) error {
 	case strings.HasPrefix(address, "ssh://") && strings.Contains(cause, "Host key verification failed"):
 		remedy = "Put the host's key into ~/.ssh/known_hosts, as ssh-keyscan prints it, after comparing it with the host's own."
 	case strings.HasPrefix(address, "ssh://"):
-		remedy = "Try " + "ssh to this host and docker version there: the user needs a key without a passphrase or in an agent, and the right to use Docker."
+		remedy = "Try " + sshCommand(address) + " docker version: it must need no password, which takes a key without a passphrase or in an agent, and the user must have the right to use Docker."
 	case strings.Contains(cause, "permission denied"):
 		remedy = "Run as a user that may use Docker (the group docker)."
 	case strings.Contains(cause, "x509:"), strings.Contains(cause, "tls:"), strings.Contains(cause, "HTTP request to an HTTPS server"), strings.Contains(cause, "certificate"):
 		remedy = "Set DOCKER_TLS_VERIFY to 1 and DOCKER_CERT_PATH to a folder with ca.pem, cert.pem and key.pem for this engine."
 	}
 	return &fault.Error{Code: fault.HostUnreachable, Op: "reach the Docker host", Object: address, Cause: fault.Bounded(cause), Remedy: remedy, Err: err}
+}
+
+// sshCommand is the ssh command for an address, to be shown to people.
+func sshCommand(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "ssh"
+	}
+	u.Path = ""
+	return "ssh " + u.String()
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/docker/cli/cli/config"
@@ -135,7 +136,7 @@ func (h *Host) sshEndpoint(e endpoint) (endpoint, error) {
 		// The parser's own words may show a password.
 		return endpoint{address: "ssh:"}, errors.New("it is no URL")
 	}
-	if e.ssh, err = newSSHHost(u, h.sshFlags, h.environ()); err != nil {
+	if e.ssh, err = newSSHHost(u, h.sshFlags, h.environ(secretVariables)); err != nil {
 		return e, err
 	}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return e.ssh.dial(ctx) }
@@ -143,28 +144,21 @@ func (h *Host) sshEndpoint(e endpoint) (endpoint, error) {
 	return e, nil
 }
 
-// secretVariables are those which hold, by name or prefix, what the publisher may do and the host must not learn. An ssh
-// client can be told to send its environment to the host; credential helpers read it.
-var secretVariables = []string{"AIRBYTE_PUBLISH_", "INPUT_", "DOCKER_AUTH_CONFIG=", "DOCKER_CONFIG=", "CI_REGISTRY_PASSWORD=", "CI_JOB_TOKEN=",
-	"CI_DEPENDENCY_PROXY_PASSWORD=", "CI_DEPLOY_PASSWORD=", "GITHUB_TOKEN=", "GH_TOKEN=", "ACTIONS_RUNTIME_TOKEN=", "ACTIONS_ID_TOKEN_REQUEST_"}
+// What the publisher may do, by names of variables and beginnings of names, is not for the host to know: an ssh client can
+// be told to send its environment there. The cloud's variables are kept for ssh, whose ProxyCommand may need them, and
+// from the docker command, whose credential helpers would sign in by them.
+var (
+	secretVariables = []string{"AIRBYTE_PUBLISH_", "INPUT_", "DOCKER_AUTH_CONFIG=", "DOCKER_CONFIG=", "CI_REGISTRY_PASSWORD=", "CI_JOB_TOKEN=",
+		"CI_DEPENDENCY_PROXY_PASSWORD=", "CI_DEPLOY_PASSWORD=", "GITHUB_TOKEN=", "GH_TOKEN=", "ACTIONS_RUNTIME_TOKEN=", "ACTIONS_ID_TOKEN_REQUEST_"}
+	cloudVariables = []string{"AWS_", "GOOGLE_", "CLOUDSDK_", "AZURE_", "ARM_"}
+	// otherEngines would lead the docker command to another engine than the one that it is told.
+	otherEngines = []string{"DOCKER_HOST=", "DOCKER_CONTEXT=", "DOCKER_TLS", "DOCKER_CERT_PATH=", "DOCKER_API_VERSION="}
+)
 
-// environ is the environment of the programs that speak to the host.
-func (h *Host) environ() []string {
-	var kept []string
-next:
-	for _, variable := range h.options.Environ {
-		for _, secret := range secretVariables {
-			if strings.HasPrefix(strings.ToUpper(variable), secret) {
-				continue next
-			}
-		}
-		// The docker command is told which engine it is; these would tell it otherwise.
-		for _, other := range []string{"DOCKER_HOST=", "DOCKER_CONTEXT=", "DOCKER_TLS_VERIFY=", "DOCKER_CERT_PATH=", "DOCKER_API_VERSION="} {
-			if strings.HasPrefix(variable, other) {
-				continue next
-			}
-		}
-		kept = append(kept, variable)
-	}
-	return kept
+// environ is this process's environment without the variables of some lists.
+func (h *Host) environ(without ...[]string) []string {
+	names := slices.Concat(without...)
+	return slices.DeleteFunc(slices.Clone(h.options.Environ), func(variable string) bool {
+		return slices.ContainsFunc(names, func(name string) bool { return strings.HasPrefix(strings.ToUpper(variable), name) })
+	})
 }

@@ -171,7 +171,7 @@ func environment(t *testing.T, with ...string) []string {
 	return append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), harmless, "DOCKER_CONFIG=" + config,
 		"AIRBYTE_PUBLISH_REGISTRY_PASSWORD=" + publisherPassword, `AIRBYTE_PUBLISH_INPUTS={"registry-password":"` + publisherPassword + `"}`,
 		"INPUT_REGISTRY-PASSWORD=" + publisherPassword, "CI_JOB_TOKEN=" + publisherPassword, "CI_REGISTRY_PASSWORD=" + publisherPassword,
-		"GITHUB_TOKEN=" + publisherPassword,
+		"GITHUB_TOKEN=" + publisherPassword, "GH_TOKEN=" + publisherPassword, "ACTIONS_ID_TOKEN_REQUEST_TOKEN=" + publisherPassword,
 		`DOCKER_AUTH_CONFIG={"auths":{"anything.example":{"auth":"` + basic(publisher, publisherPassword) + `"}}}`}, with...)
 }
 

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
 
@@ -89,8 +90,7 @@ func (l *loading) nodes(ctx context.Context, cluster string) ([]string, error) {
 	fail := &fault.Error{Code: fault.NoKindNode, Op: "load into the kind cluster", Object: cluster + " at " + l.at()}
 	switch {
 	case len(stopped) > 0:
-		fail.Cause = "its node " + fault.Bounded(strings.Join(stopped, ", ")) + " does not run"
-		fail.Remedy = "Start it: docker start " + fault.Bounded(strings.Join(stopped, " ")) + "."
+		return nil, l.stopped(stopped)
 	case len(nodes) > 0:
 		slices.Sort(nodes)
 		return nodes, nil
@@ -103,6 +103,13 @@ func (l *loading) nodes(ctx context.Context, cluster string) ([]string, error) {
 		fail.Remedy = "Name the engine of the machine on which abctl or kind was run, by docker-host or DOCKER_HOST; abctl's cluster is airbyte-abctl."
 	}
 	return nil, fail
+}
+
+func (l *loading) stopped(nodes []string) error {
+	slices.Sort(nodes)
+	return &fault.Error{Code: fault.NoKindNode, Op: "load into the kind cluster", Object: "at " + l.at(),
+		Cause:  "its node " + fault.Bounded(strings.Join(nodes, ", ")) + " does not run",
+		Remedy: "Start it: docker start " + fault.Bounded(strings.Join(nodes, " ")) + "."}
 }
 
 // ctr is a command of containerd's client in a node, for the images that the kubelet sees.
@@ -159,6 +166,10 @@ func (l *loading) snapshotter(ctx context.Context, node string) string {
 func (l *loading) run(ctx context.Context, node string, stdin io.Reader, command ...string) (string, error) {
 	created, err := l.ExecCreate(ctx, node, client.ExecCreateOptions{
 		AttachStdin: stdin != nil, AttachStdout: true, AttachStderr: true, Cmd: command})
+	if errdefs.IsConflict(err) {
+		// It was stopped, or paused, since it was listed.
+		return "", l.stopped([]string{node})
+	}
 	if err != nil {
 		return "", err
 	}

@@ -128,6 +128,21 @@ func TestLoadIntoKind(t *testing.T) {
 				t.Error(err)
 			}
 			want(t, h.load(t, "kind", img, log), fault.NoKindNode, "airbyte-abctl")
+			// The kubelet knows names in one form only.
+			open := h.options.Open
+			h.options.Open = func(ctx context.Context, _ string) (image.Artifact, error) { return open(ctx, img.ByDigest()) }
+			for repository, name := range map[image.Repository]string{
+				"docker.io/acme/hello": "docker.io/acme/hello", "index.docker.io/acme/other": "docker.io/acme/other", "docker.io/hello": "docker.io/library/hello",
+			} {
+				for _, cluster := range []string{"airbyte-abctl", ""} {
+					if err := h.load(t, cluster, Image{Repository: repository, Tag: "1.0.0"}, log); err != nil {
+						t.Errorf("%s into %q: %v", repository, cluster, err)
+					}
+				}
+				if _, listed := engine.Exec(t, node, "ctr", "--namespace=k8s.io", "images", "ls", "-q", "name=="+name+":1.0.0"); !strings.Contains(listed, name) {
+					t.Errorf("the node lacks %s", name)
+				}
+			}
 			silent(t, "requests", wire.String())
 			if _, err := direct(t, engine).ContainerKill(t.Context(), node, client.ContainerKillOptions{}); err != nil {
 				t.Fatal(err)

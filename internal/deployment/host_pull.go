@@ -58,7 +58,11 @@ func (e *hostEngine) pull(ctx context.Context, img Image) error {
 		if err != nil {
 			return e.ownPullFault(img, anonymous, said, err)
 		}
-		e.log.Info("the host pulled %s with its own credentials", img.ByDigest())
+		whose := "of this user's docker configuration"
+		if e.ssh != nil {
+			whose = "that are there"
+		}
+		e.log.Info("the host pulled %s with its own credentials, those %s", img.ByDigest(), whose)
 	}
 	e.log.Finding(connector.Finding{Code: fault.HostNeedsPull, Severity: connector.Notice,
 		Message: "The registry wants credentials for " + string(img.Repository) + ", which Airbyte's worker has not: it takes the tag " + img.Tag + ", which the host has, and can't pull another by itself.",
@@ -135,7 +139,7 @@ func (e *hostEngine) dockerCommand(ctx context.Context, args ...string) (*exec.C
 		return nil, errNoDocker
 	}
 	cmd := exec.CommandContext(ctx, "docker", append([]string{"--host", e.address}, args...)...)
-	cmd.Env = e.parent.environ()
+	cmd.Env = e.parent.environ(secretVariables, cloudVariables, otherEngines)
 	return cmd, nil
 }
 

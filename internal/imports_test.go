@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"internal/sandbox/connectors":    nil,
 	"internal/registry/registrytest": nil,
 	"internal/build/buildtest":       {"internal/registry/registrytest"},
+	"internal/deployment/kubetest":   {"internal/build/buildtest"},
 	"internal":                       nil, // this test's own package
 
 	// The programs that go into the images of connectors: an import would tie them to what they are there to try.

@@ -104,7 +104,8 @@ func newRoot(p Process) *cobra.Command {
 	publish := publishCommand(p)
 	root.RunE = publish.RunE
 	root.Flags().AddFlagSet(publish.Flags())
-	root.AddCommand(publish, planCommand(p), lintCommand(p), sandboxCommand(p), versionCommand(p))
+	root.AddCommand(publish, planCommand(p), lintCommand(p), sandboxCommand(p), versionCommand(p),
+		pullSecretCommand(p), verifyPullCommand(p), doctorCommand(p))
 	root.Version = version()
 	root.SetVersionTemplate("{{.Version}}\n")
 	return root

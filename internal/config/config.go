@@ -56,16 +56,27 @@ type Config struct {
 	Registry    Registry
 	Airbyte     Airbyte
 	Pulling     Pulling
+	// Images and Registries are what a verb of the pulling side is about, which has no Connectors.
+	Images     []Target
+	Registries []string
 	// Warnings are about inputs that are legal and likely a mistake.
 	Warnings []connector.Finding
 
 	secrets []string
 }
 
-// Registry is how to reach the registry. Username and Password are both set or both empty; Token is set only
-// without them.
+// Registry is how to reach the registry. Token is set only without Password, and Username only with it.
 type Registry struct {
+	// Provider is "auto" or the kind of registry.
+	Provider                  string
 	Username, Password, Token string
+	// OIDCToken is the CI job's token where it was given; the others say what to exchange one for.
+	OIDCToken                                           string
+	AWSRoleARN, GCPProvider, GCPServiceAccount          string
+	AzureTenantID, AzureClientID, DockerHubConnectionID string
+	CreateRepository                                    bool
+	// PullUsername and PullPassword are what the deployment pulls with, both or none.
+	PullUsername, PullPassword string
 	// TLS is nil when nothing about it was given.
 	TLS       *tls.Config
 	PlainHTTP bool
@@ -106,8 +117,12 @@ func Load(l Lookup) (*Config, error) {
 		Registry:     r.registry(),
 		Pulling:      r.pulling(),
 	}
-	c.Airbyte = r.airbyte(c.Register && l.Verb != Lint)
-	c.Connectors = r.connectors(c.Register, c.Register && c.IfTagExists != Overwrite)
+	c.Airbyte = r.airbyte(c.Register && l.Verb != Lint && !l.Verb.pulls())
+	if l.Verb.pulls() {
+		c.Images, c.Registries = r.targets()
+	} else {
+		c.Connectors = r.connectors(c.Register, c.Register && c.IfTagExists != Overwrite)
+	}
 	r.warnPlainRegistry(c)
 	c.Warnings = r.warnings
 	c.secrets = slices.Sorted(maps.Keys(r.secrets))

@@ -134,12 +134,29 @@ func imageInputs() []Input {
 
 func registryInputs() []Input {
 	return []Input{
+		{Name: "registry-provider", Group: GroupRegistry, Kind: Enum, Default: "auto",
+			Values: []string{"auto", "ecr", "gar", "acr", "dockerhub", "ghcr", "gitlab", "generic"},
+			Help:   "Kind of the registry: ecr (Amazon), gar (Google), acr (Azure), dockerhub, ghcr (GitHub), gitlab or generic. With auto it is told by the registry's host."},
 		{Name: "registry-username", Group: GroupRegistry, Kind: Text,
-			Help: "User name for the registry. Without it and a token, the docker configuration and its credential helpers are asked."},
+			Help: "User name for the registry; on ECR also an access key's id, on Google _json_key for a service account's key. Without it, a token and OIDC, the provider's own credentials on this machine are used, else the docker configuration and its credential helpers."},
 		{Name: "registry-password", Group: GroupRegistry, Kind: Text, Secret: true,
-			Help: "Password or access token that belongs to registry-username."},
+			Help: "Password, access token or key that belongs to registry-username."},
 		{Name: "registry-token", Group: GroupRegistry, Kind: Text, Secret: true,
 			Help: "Bearer token for the registry, instead of user name and password."},
+		{Name: "oidc-token", Group: GroupRegistry, Kind: Text, Secret: true,
+			Help: "OIDC token of the CI job, to be exchanged for the registry's credentials. On GitHub it is asked for when it is needed and need not be set."},
+		{Name: "aws-role-arn", Group: GroupRegistry, Kind: Text,
+			Help: "Role in AWS to assume by OIDC for ECR, such as arn:aws:iam::123456789012:role/publish."},
+		{Name: "gcp-workload-identity-provider", Group: GroupRegistry, Kind: Text,
+			Help: "Workload identity provider for Artifact Registry by OIDC: projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER."},
+		{Name: "gcp-service-account", Group: GroupRegistry, Kind: Text,
+			Help: "Service account to act as behind gcp-workload-identity-provider. Without it the identity of the pool itself needs the rights."},
+		{Name: "azure-tenant-id", Group: GroupRegistry, Kind: Text,
+			Help: "Tenant of the application that azure-client-id names."},
+		{Name: "azure-client-id", Group: GroupRegistry, Kind: Text,
+			Help: "Application in Microsoft Entra to sign in as by OIDC for Azure Container Registry. It needs a federated credential for the CI job."},
+		{Name: "dockerhub-connection-id", Group: GroupRegistry, Kind: Text,
+			Help: "OIDC connection of a Docker Hub organisation, by which the CI job signs in to it."},
 		{Name: "registry-ca-certificate", Group: GroupRegistry, Kind: PEM,
 			Help: "Certificates to trust for the registry beside the system's, as PEM text or as a file's path."},
 		{Name: "registry-client-certificate", Group: GroupRegistry, Kind: PEM,
@@ -148,6 +165,12 @@ func registryInputs() []Input {
 			Help: "Private key that belongs to registry-client-certificate, as PEM text, not encrypted."},
 		{Name: "registry-plain-http", Group: GroupRegistry, Kind: Bool, Default: "false",
 			Help: "Talk to the registry over plain http. Credentials then go over the network readable by all on the way."},
+		{Name: "create-repository", Group: GroupRegistry, Kind: Bool, Default: "false",
+			Help: "Create a missing repository on ECR, with immutable tags and scan on push. Other registries make repositories by a push, or want them made by hand."},
+		{Name: "pull-username", Group: GroupRegistry, Kind: Text,
+			Help: "User name that the Airbyte deployment pulls with. The pushed image is then fetched with it, to prove that it can."},
+		{Name: "pull-password", Group: GroupRegistry, Kind: Text, Secret: true,
+			Help: "Password or access token that belongs to pull-username."},
 	}
 }
 
@@ -191,7 +214,7 @@ func pullingInputs() []Input {
 		{Name: "kube-namespace", Group: GroupPulling, Kind: Text,
 			Help: "Namespace in which Airbyte is installed. Without it the context's, or the only one that has an Airbyte."},
 		{Name: "pull-secret", Group: GroupPulling, Kind: Text, Default: "airbyte-publish-pull",
-			Help: "Name of the pull secret that the verb pull-secret makes."},
+			Help: "Name of the secret that the verb pull-secret makes or adds to."},
 	}
 }
 

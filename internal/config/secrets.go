@@ -1,6 +1,8 @@
 package config
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"unicode"
@@ -47,6 +49,12 @@ const unreadable = "unreadable"
 
 // oneLine refuses line breaks and control characters in a secret that is sent in a header, where they would end it.
 func (r *reader) oneLine(i Input, v value) value {
+	// A key file of Google's is JSON of many lines.
+	var line bytes.Buffer
+	if i.Kind == Text && strings.HasPrefix(strings.TrimSpace(v.text), "{") && json.Compact(&line, []byte(v.text)) == nil {
+		v.text = line.String()
+		r.secrets.add(v.text)
+	}
 	if i.Kind == Text && strings.ContainsFunc(v.text, unicode.IsControl) {
 		r.reject(fault.InvalidInput, i.Name, "the value from "+v.from+" holds a line break or another control character",
 			"Set it again without; it may have been cut off or joined when it was copied.")

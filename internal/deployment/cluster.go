@@ -2,6 +2,7 @@ package deployment
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,8 +35,8 @@ type ClusterOptions struct {
 	// Secret is told what must not be shown.
 	Secret func(secrets ...string)
 	// Patience is how long something is waited for that may mend itself, such as a node that an autoscaler adds, and
-	// Deadline how long a pod may take in all. 0 means 90 seconds and 10 minutes.
-	Patience, Deadline time.Duration
+	// Deadline how long a pod may take in all; Poll is how often it is looked at. 0 means 90 seconds, 10 minutes, a second.
+	Patience, Deadline, Poll time.Duration
 	// Now and Sleep are the clock; nil means the real one.
 	Now   func() time.Time
 	Sleep func(ctx context.Context, d time.Duration) error
@@ -62,6 +63,9 @@ func NewCluster(o ClusterOptions) *Cluster {
 	}
 	if o.Deadline <= 0 {
 		o.Deadline = 10 * time.Minute
+	}
+	if o.Poll <= 0 {
+		o.Poll = time.Second
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -92,7 +96,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 func (c *Cluster) open() (*connection, error) {
 	config, namespace, from, err := c.configuration()
 	if err != nil {
-		return nil, &fault.Error{Code: fault.ClusterUnreachable, Op: "read the kubeconfig", Object: from, Cause: c.unquoted(err),
+		return nil, &fault.Error{Code: fault.ClusterUnreachable, Op: "read the kubeconfig", Object: from, Cause: fault.Bounded(err.Error()),
 			Remedy: "Set kubeconfig to a kubeconfig's path, or in the environment to its text, and kube-context to one of its contexts.", Err: err}
 	}
 	config.UserAgent = c.options.UserAgent
@@ -105,18 +109,10 @@ func (c *Cluster) open() (*connection, error) {
 	}
 	made, err := newConnection(config, namespace, c.options)
 	if err != nil {
-		return nil, &fault.Error{Code: fault.ClusterUnreachable, Op: "use the kubeconfig", Object: from, Cause: c.unquoted(err),
+		return nil, &fault.Error{Code: fault.ClusterUnreachable, Op: "use the kubeconfig", Object: from, Cause: fault.Bounded(err.Error()),
 			Remedy: "Check its server address, certificates and credential plugin.", Err: err}
 	}
 	return made, nil
-}
-
-// unquoted is an error's text, unless the kubeconfig was given as text: a parser quotes what it can't read.
-func (c *Cluster) unquoted(err error) string {
-	if len(c.options.Kubeconfig) > 0 && !clientcmd.IsEmptyConfig(err) && !clientcmd.IsContextNotFound(err) && !clientcmd.IsConfigurationInvalid(err) {
-		return "its text is not a kubeconfig"
-	}
-	return fault.Bounded(err.Error())
 }
 
 // configuration finds how to reach the cluster, the namespace that goes with it ("" when none is named), and where that
@@ -129,7 +125,8 @@ func (c *Cluster) configuration() (config *rest.Config, namespace, from string, 
 	case len(o.Kubeconfig) > 0:
 		loaded, err := clientcmd.Load(o.Kubeconfig)
 		if err != nil {
-			return nil, "", "that was given as text", err
+			// A parser quotes what it can't read, which may be a secret.
+			return nil, "", "that was given as text", errors.New("its text is not a kubeconfig")
 		}
 		return finish(clientcmd.NewNonInteractiveClientConfig(*loaded, o.Context, overrides, nil), loaded, o.Context, "that was given as text")
 	case o.KubeconfigFile != "":

@@ -128,20 +128,20 @@ func (h *Host) VerifyPull(ctx context.Context, repository image.Repository, tag,
 	}
 	defer func() { _ = e.Close() }()
 	if err := e.pull(ctx, img); err != nil {
-		return ended(ctx, err)
+		return orInterrupted(ctx, err)
 	}
 	id, err := e.pulled(ctx, img)
 	if err != nil {
-		return ended(ctx, err)
+		return orInterrupted(ctx, err)
 	}
 	if err := e.tag(ctx, img, id); err != nil {
-		return ended(ctx, err)
+		return orInterrupted(ctx, err)
 	}
-	return ended(ctx, e.runSpec(ctx, img, id))
+	return orInterrupted(ctx, e.runSpec(ctx, img, id))
 }
 
-// ended is the context's error where that is what an error comes from.
-func ended(ctx context.Context, err error) error {
+// orInterrupted is the context's error where that is what an error comes from.
+func orInterrupted(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err()
 	}

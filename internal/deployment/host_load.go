@@ -35,12 +35,12 @@ func (h *Host) Load(ctx context.Context, t Target, repository image.Repository, 
 	defer func() { _ = e.Close() }()
 	l, err := e.loading(ctx, img)
 	if err != nil {
-		return ended(ctx, err)
+		return orInterrupted(ctx, err)
 	}
 	if t.Cluster != "" {
-		return ended(ctx, l.intoCluster(ctx, t.Cluster))
+		return orInterrupted(ctx, l.intoCluster(ctx, t.Cluster))
 	}
-	return ended(ctx, l.intoEngine(ctx))
+	return orInterrupted(ctx, l.intoEngine(ctx))
 }
 
 // loading is one image on its way to the host.

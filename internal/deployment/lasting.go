@@ -131,3 +131,6 @@ func (c Credentials) Notice() string {
 	}
 	return ""
 }
+
+// LastingCredentials says, as a sentence, which credentials of the registry may stand in a pull secret.
+func LastingCredentials(host string) string { return adviceFor(host).lasting }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
@@ -227,15 +228,30 @@ func (c *Cluster) ApplySecret(ctx context.Context, s PullSecret, force bool) (Ou
 	if err != nil {
 		return "", err
 	}
+	made := false
 	for attempt := 1; ; attempt++ {
 		outcome, err := conn.applySecret(ctx, s, force)
-		// Between reading and writing somebody else may have written: then what they wrote is read and merged as well.
-		if attempt < attempts && isStatus(err, http.StatusConflict) && !managed(err) {
+		switch {
+		case err == nil && outcome == Created:
+			// Nothing tells the API server that an apply is to create or to fail. Another run that saw no secret either
+			// may have written over this one's entries, or does so now: then they are put in once more.
+			made = true
+			if err := c.options.Sleep(ctx, settleTime); err != nil {
+				return outcome, nil
+			}
+			continue
+		case err == nil && made:
+			return Created, nil
+		case attempt < attempts && isStatus(err, http.StatusConflict) && !managed(err):
+			// Between reading and writing somebody else has written: what they wrote is read and merged as well.
 			continue
 		}
 		return outcome, err
 	}
 }
+
+// settleTime is longer than another run takes between reading and writing.
+const settleTime = 500 * time.Millisecond
 
 func (c *connection) applySecret(ctx context.Context, s PullSecret, force bool) (Outcome, error) {
 	var held corev1.Secret

@@ -63,6 +63,14 @@ const (
 	CredentialHelper    Code = "AP316"
 	TokenServer         Code = "AP317"
 
+	NoIDToken            Code = "AP318"
+	OIDCRefused          Code = "AP319"
+	CloudSignIn          Code = "AP320"
+	CloudDenied          Code = "AP321"
+	RepositoryNotCreated Code = "AP322"
+	ClockWrong           Code = "AP323"
+	PullDenied           Code = "AP324"
+
 	NoBuilder         Code = "AP401"
 	BaseImage         Code = "AP402"
 	AssemblyFailed    Code = "AP403"
@@ -106,7 +114,7 @@ const (
 	NoInstallation        Code = "AP604"
 	FieldConflict         Code = "AP605"
 	BadPullSecret         Code = "AP606"
-	PullDenied            Code = "AP607"
+	DeploymentDenied      Code = "AP607"
 	PullNotFound          Code = "AP608"
 	PullUnreachable       Code = "AP609"
 	PullTLS               Code = "AP610"
@@ -200,6 +208,14 @@ var Titles = map[Code]string{
 	CredentialHelper:    "a docker credential helper failed",
 	TokenServer:         "the registry's token server can't be used",
 
+	NoIDToken:            "no OIDC token can be had",
+	OIDCRefused:          "the OIDC token was refused",
+	CloudSignIn:          "signing in to the registry's cloud failed",
+	CloudDenied:          "the cloud identity may not sign in to the registry",
+	RepositoryNotCreated: "the repository could not be created",
+	ClockWrong:           "this machine's clock is wrong",
+	PullDenied:           "the deployment's credentials can't pull the image",
+
 	NoBuilder:         "nothing here can build this folder",
 	BaseImage:         "the base image can't be used",
 	AssemblyFailed:    "the image could not be assembled",
@@ -243,7 +259,7 @@ var Titles = map[Code]string{
 	NoInstallation:        "no Airbyte found in the cluster",
 	FieldConflict:         "somebody else manages this",
 	BadPullSecret:         "the pull secret can't be used",
-	PullDenied:            "the deployment may not pull the image",
+	DeploymentDenied:      "the deployment may not pull the image",
 	PullNotFound:          "the deployment does not find the image",
 	PullUnreachable:       "the nodes can't reach the registry",
 	PullTLS:               "the nodes don't trust the registry",

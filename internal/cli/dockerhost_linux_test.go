@@ -157,3 +157,32 @@ func TestNothingIsBuiltOnAirbytesHost(t *testing.T) {
 		t.Errorf("DOCKER_HOST was not asked, so that this proves nothing: %s", got)
 	}
 }
+
+// TestVerifyPullOnADockerHost is the verb, about images that are published already.
+func TestVerifyPullOnADockerHost(t *testing.T) {
+	t.Parallel()
+	w := startDockerHost(t, buildtest.DockerOptions{})
+	if got := w.runBinary(t, copyConnector(t, "source-hello", "1.0.0"), "--register=false"); got.code != 0 {
+		t.Fatal(got)
+	}
+	published := w.environment["AIRBYTE_PUBLISH_IMAGE"] + ":1.0.0"
+	env := w.with("AIRBYTE_PUBLISH_SOURCE", "", "AIRBYTE_PUBLISH_AIRBYTE_URL", "")
+	denied := env.runBinary(t, "verify-pull", "--verify-pull", "docker-host", published)
+	if denied.code != 1 || !strings.Contains(denied.stderr, "AP621") || !strings.Contains(denied.stdout, "AP621") {
+		t.Errorf("without the host's credentials: %s", denied)
+	}
+	loaded := env.runBinary(t, "verify-pull", "--load", "docker-host", published)
+	if loaded.code != 0 || !strings.Contains(loaded.stdout, published+": it is on the Docker host") {
+		t.Errorf("load: %s", loaded)
+	}
+	w.ssh.Login(t, w.images.Addr, base64.StdEncoding.EncodeToString([]byte("host:the-hosts-own")))
+	pulled := env.runBinary(t, "verify-pull", "--verify-pull", "docker-host", published, "--output", "json")
+	if pulled.code != 0 || !strings.Contains(pulled.stdout, `"ok": true`) || !strings.Contains(pulled.stderr, "its own credentials") {
+		t.Errorf("with the host's credentials: %s", pulled)
+	}
+	missing := env.runBinary(t, "verify-pull", "--verify-pull", "docker-host", w.environment["AIRBYTE_PUBLISH_IMAGE"]+":2.0.0")
+	if missing.code != 1 || !strings.Contains(missing.stderr, "AP405") {
+		t.Errorf("a tag that is not there: %s", missing)
+	}
+	w.silent(t)
+}

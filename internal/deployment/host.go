@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"reflect"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
+	dockerimage "github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/client"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
@@ -130,11 +133,8 @@ func (h *Host) VerifyPull(ctx context.Context, repository image.Repository, tag,
 	if err := e.pull(ctx, img); err != nil {
 		return orInterrupted(ctx, err)
 	}
-	id, err := e.pulled(ctx, img)
+	id, err := e.tag(ctx, img)
 	if err != nil {
-		return orInterrupted(ctx, err)
-	}
-	if err := e.tag(ctx, img, id); err != nil {
 		return orInterrupted(ctx, err)
 	}
 	return orInterrupted(ctx, e.runSpec(ctx, img, id))
@@ -148,45 +148,50 @@ func orInterrupted(ctx context.Context, err error) error {
 	return err
 }
 
-// pulled is the id under which the engine keeps what it has just pulled.
-func (e *hostEngine) pulled(ctx context.Context, img Image) (string, error) {
-	found, err := e.ImageInspect(ctx, img.ByDigest())
-	if err != nil {
-		return "", e.failed(fault.HostPullFailed, "pull", img.ByDigest(), err)
-	}
-	return found.ID, nil
-}
-
-// held is the id of what the image's tag is on the host, or empty where there is no such tag.
-func (e *hostEngine) held(ctx context.Context, img Image) (string, error) {
-	found, err := e.ImageInspect(ctx, img.Reference())
+// stored is an image that the engine has, or nil where it has none of the name.
+func (e *hostEngine) stored(ctx context.Context, ref string) (*dockerimage.InspectResponse, error) {
+	found, err := e.ImageInspect(ctx, ref)
 	switch {
 	case errdefs.IsNotFound(err):
-		return "", nil
+		return nil, nil //nolint:nilnil // That there is none is no error.
 	case err != nil:
-		return "", e.failed(fault.HostPullFailed, "look for", img.Reference(), err)
+		return nil, e.failed(fault.HostPullFailed, "look for", ref, err)
 	}
-	return found.ID, nil
+	return &found.InspectResponse, nil
 }
 
-// tag puts the image under its tag where the host has no such tag. Airbyte takes what it finds under the tag, and pulls
-// only when it finds nothing.
-func (e *hostEngine) tag(ctx context.Context, img Image, id string) error {
-	held, err := e.held(ctx, img)
+// sameContent tells whether two images are the same but for their names. containerd's image store knows one that was
+// loaded by its manifest, and one that was pulled by its index.
+func sameContent(a, b *dockerimage.InspectResponse) bool {
+	return a.ID == b.ID || a.Created == b.Created && a.Architecture == b.Architecture && reflect.DeepEqual(a.Config, b.Config) &&
+		slices.Equal(a.RootFS.Layers, b.RootFS.Layers) && len(a.RootFS.Layers) > 0
+}
+
+// tag puts the image that was pulled under its tag where the host has no such tag, and returns its id. Airbyte takes what
+// it finds under the tag, and pulls only when it finds nothing.
+func (e *hostEngine) tag(ctx context.Context, img Image) (string, error) {
+	pulled, err := e.stored(ctx, img.ByDigest())
+	if err != nil {
+		return "", err
+	}
+	if pulled == nil {
+		return "", e.failed(fault.HostPullFailed, "look for", img.ByDigest(), errors.New("it is not there after the pull"))
+	}
+	held, err := e.stored(ctx, img.Reference())
 	switch {
 	case err != nil:
-		return err
-	case held == id:
+		return "", err
+	case held != nil && sameContent(held, pulled):
 		e.log.Info("the host has %s already", img.Reference())
-		return nil
-	case held != "":
-		return e.tagDiffers(img, held, "the registry's is "+id)
+		return held.ID, nil
+	case held != nil:
+		return "", e.tagDiffers(img, held.ID, "the registry's is "+pulled.ID)
 	}
-	if _, err := e.ImageTag(ctx, client.ImageTagOptions{Source: id, Target: img.Reference()}); err != nil {
-		return e.failed(fault.HostPullFailed, "tag", img.Reference(), err)
+	if _, err := e.ImageTag(ctx, client.ImageTagOptions{Source: pulled.ID, Target: img.Reference()}); err != nil {
+		return "", e.failed(fault.HostPullFailed, "tag", img.Reference(), err)
 	}
 	e.log.Info("the host now has %s, which Airbyte takes from there", img.Reference())
-	return nil
+	return pulled.ID, nil
 }
 
 // tagDiffers explains the one thing that a pull by tag would never show.

@@ -91,7 +91,7 @@ func (e *hostEngine) loading(ctx context.Context, img Image) (*loading, error) {
 
 // intoEngine loads into the engine's store and runs spec there.
 func (l *loading) intoEngine(ctx context.Context) error {
-	held, err := l.held(ctx, l.Image)
+	held, err := l.held(ctx)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (l *loading) intoEngine(ctx context.Context) error {
 		}
 		l.log.Info("loaded %s into the host's engine", l.Reference())
 	}
-	id, err := l.held(ctx, l.Image)
+	id, err := l.held(ctx)
 	if err != nil {
 		return err
 	}
@@ -123,6 +123,15 @@ func (l *loading) intoEngine(ctx context.Context) error {
 		return l.loadFault(fmt.Errorf("afterwards the tag is %q there and not this image", id))
 	}
 	return l.runSpec(ctx, l.Image, id)
+}
+
+// held is the id of what the engine has under the tag, or empty.
+func (l *loading) held(ctx context.Context) (string, error) {
+	stored, err := l.stored(ctx, l.Reference())
+	if stored == nil || err != nil {
+		return "", err
+	}
+	return stored.ID, nil
 }
 
 // stream writes the archive to what takes it. An error of the registry, from which it is read, comes before that of the

@@ -78,7 +78,27 @@ func TestLoadIntoEngine(t *testing.T) {
 			if strings.Contains(strings.ToLower(wire.String()), "x-registry-auth") {
 				t.Error("credentials were sent along")
 			}
+			// What was loaded is what would have been pulled, also where the store knows the two by other digests.
+			ssh.Login(t, registry.Addr, basic(hostUser, hostPassword))
+			h := hostAt(t, ssh.Address, environment(t))
+			h.sshFlags = []string{"-F", ssh.ClientConfig}
+			log := &hostLog{}
+			if err := h.verify(t, pushed(t, registry, "2.0.0", content), log); err != nil || !strings.Contains(log.String(), "the host has "+registry.Addr) {
+				t.Errorf("a pull after the load: %v, it told %q", err, log)
+			}
 		})
+	}
+}
+
+// An engine that can't read a layer says so, and the tag does not come to be.
+func TestLoadOfALayerThatOldEnginesCannotRead(t *testing.T) {
+	t.Parallel()
+	// Of its own, since an engine does not read what it has from another image.
+	engine := buildtest.Docker(t, buildtest.DockerOptions{})
+	img := pushed(t, private(t), "1.0.0", variant(t, connectors.ZstdLayer))
+	want(t, hostAt(t, engine.Host, environment(t)).load(t, "", img, &hostLog{}), fault.LoadFailed)
+	if idOn(t, engine, img.Reference()) != "" {
+		t.Error("the image is there")
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"strings"
 
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
@@ -19,10 +18,11 @@ import (
 func (e *hostEngine) pull(ctx context.Context, img Image) error {
 	limited, cancel := context.WithTimeout(ctx, e.parent.pullTimeout)
 	defer cancel()
-	there, err := e.has(limited, img)
+	stored, err := e.stored(limited, img.ByDigest())
 	if err != nil {
 		return err
 	}
+	there := stored != nil
 	anonymous := e.readable(limited, img)
 	if anonymous == nil && !there {
 		anonymous = e.pullAnonymously(limited, img)
@@ -68,18 +68,6 @@ func (e *hostEngine) pull(ctx context.Context, img Image) error {
 		Message: "The registry wants credentials for " + string(img.Repository) + ", which Airbyte's worker has not: it takes the tag " + img.Tag + ", which the host has, and can't pull another by itself.",
 		Remedy:  "Have each new tag pulled on the host before Airbyte is told of it, as verify-pull: docker-host does; or mount a docker configuration into the worker."})
 	return nil
-}
-
-// has tells whether the host has the image.
-func (e *hostEngine) has(ctx context.Context, img Image) (bool, error) {
-	_, err := e.ImageInspect(ctx, img.ByDigest())
-	if errdefs.IsNotFound(err) {
-		return false, nil
-	}
-	if err != nil {
-		return false, e.failed(fault.HostPullFailed, "look for", img.ByDigest(), err)
-	}
-	return true, nil
 }
 
 // readable has the engine ask the registry for the manifest, without credentials.

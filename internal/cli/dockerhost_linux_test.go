@@ -140,6 +140,39 @@ func TestLoadBeforeRegistration(t *testing.T) {
 	}
 }
 
+// TestLoadIntoAbctl publishes to an Airbyte in kind, whose node has no way to the registry.
+func TestLoadIntoAbctl(t *testing.T) {
+	t.Parallel()
+	const node = "airbyte-abctl-control-plane"
+	engine := buildtest.Docker(t, buildtest.DockerOptions{Modern: true, Containerd: true})
+	engine.KindNode(t, node, "airbyte-abctl")
+	images := registrytest.Start(t, registrytest.Config{})
+	run := sandbox.PullAndRun(sandbox.PullOptions{})
+	airbyte := startAirbyte(t, sandbox.AirbyteOptions{RunSpec: func(ctx context.Context, ref string) (connector.SpecRun, error) {
+		if _, listed := engine.Exec(t, node, "ctr", "--namespace=k8s.io", "images", "ls", "-q", "name=="+ref); !strings.Contains(listed, ref) {
+			return connector.SpecRun{}, errors.New("ErrImagePull")
+		}
+		return run(ctx, ref)
+	}})
+	env := environment{"HOME": t.TempDir(), "PATH": os.Getenv("PATH"), "DOCKER_HOST": engine.Host,
+		"AIRBYTE_PUBLISH_AIRBYTE_URL": airbyte.url, "AIRBYTE_PUBLISH_SOURCE": "oci:" + layoutOf(t, "source-hello"),
+		"AIRBYTE_PUBLISH_IMAGE": images.Addr + "/acme/source-hello", "AIRBYTE_PUBLISH_REGISTRY_PLAIN_HTTP": "true"}
+	dir := copyConnector(t, "source-hello", "1.0.0")
+	if got := env.runBinary(t, dir); got.code != 1 || !strings.Contains(got.stderr, "AP512") {
+		t.Errorf("without it: %s", got)
+	}
+	planned := env.runBinary(t, "plan", dir, "--load", "kind:airbyte-abctl", "--output", "json")
+	if planned.code != 0 || !strings.Contains(planned.stdout, "load into the kind cluster airbyte-abctl") || strings.Contains(planned.stderr, "loaded ") {
+		t.Errorf("plan: %s", planned)
+	}
+	for _, action := range []string{"created", "unchanged"} {
+		got := env.runBinary(t, dir, "--load", "kind:airbyte-abctl", "--output", "json")
+		if got.code != 0 || got.result(t).Rows[0].Action != action {
+			t.Fatalf("it should be %s: %s", action, got)
+		}
+	}
+}
+
 // A build hands the publisher's credentials to its engine, which is not the one of Airbyte's host.
 func TestNothingIsBuiltOnAirbytesHost(t *testing.T) {
 	t.Parallel()

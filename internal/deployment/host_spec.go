@@ -91,10 +91,11 @@ func (e *hostEngine) runContainer(ctx context.Context, img Image, id string) (co
 		return connector.SpecRun{}, e.notRun(img, err)
 	}
 	stdout, stderr := &boundedBuffer{limit: hostMaxStdout}, &boundedBuffer{limit: hostMaxStderr}
-	copied := make(chan error, 1)
+	copied := make(chan struct{})
 	go func() {
-		_, err := stdcopy.StdCopy(stdout, stderr, attached.Reader)
-		copied <- err
+		defer close(copied)
+		// A connection that breaks off shows in the wait, or in an output without a specification.
+		_, _ = stdcopy.StdCopy(stdout, stderr, attached.Reader)
 	}()
 	run := connector.SpecRun{How: "by its ENTRYPOINT, as docker-compose does, without a network"}
 	select {

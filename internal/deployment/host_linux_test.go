@@ -3,6 +3,7 @@ package deployment
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/airbyte-publish/airbyte-publish/internal/build/buildtest"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
+	"github.com/airbyte-publish/airbyte-publish/internal/image"
 	"github.com/airbyte-publish/airbyte-publish/internal/registry/registrytest"
 	"github.com/airbyte-publish/airbyte-publish/internal/sandbox/connectors"
 )
@@ -368,4 +370,18 @@ func TestHostIsSweptOfWhatKilledRunsLeft(t *testing.T) {
 	if !strings.Contains(log.String(), "interrupted run") {
 		t.Errorf("it told %q", log)
 	}
+}
+
+// A registry that never answers ends the wait, not the run's own limit.
+func TestHostWaitsForAPullOnlySoLong(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	h := hostAt(t, buildtest.SharedDocker(t, buildtest.DockerOptions{}).Host, environment(t))
+	h.pullTimeout = time.Second
+	img := Image{Repository: image.Repository(silent.Addr().String() + "/a/b"), Tag: "1", Digest: "sha256:" + strings.Repeat("0", 64)}
+	want(t, h.verify(t, img, &hostLog{}), fault.HostPullFailed, "did not end within 1s")
 }

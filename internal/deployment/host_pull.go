@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
 
 	"github.com/moby/moby/client"
 
@@ -37,8 +38,8 @@ func (e *hostEngine) pull(ctx context.Context, img Image) error {
 	case there && anonymous == nil:
 		e.log.Info("the host has %s already, and may pull it without credentials, as Airbyte's worker does", img.ByDigest())
 		return nil
-	case there && why != refused && why != missing:
-		e.log.Info("the host has %s already, but gets no answer from the registry: %s", img.ByDigest(), fault.Bounded(anonymous.Error()))
+	case there && why != refused:
+		e.log.Info("the host has %s already; asked for it without credentials the registry says: %s", img.ByDigest(), fault.Bounded(anonymous.Error()))
 		return nil
 	case there:
 		// An engine that has a digest asks no registry for it, so that another pull would prove nothing.
@@ -47,15 +48,17 @@ func (e *hostEngine) pull(ctx context.Context, img Image) error {
 		e.log.Info("the host pulled %s without credentials, as Airbyte's worker does", img.ByDigest())
 		return nil
 	case limited.Err() != nil:
-		return e.pullFault(img, fmt.Sprintf("the pull did not end within %s", e.parent.pullTimeout), limited.Err())
+		return e.pullFault(img, e.tooLong(), limited.Err())
 	case why != refused && why != missing:
 		return e.pullFault(img, anonymous.Error(), anonymous)
 	default:
 		said, err := e.pullByItself(limited, img)
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return ctx.Err()
-		}
-		if err != nil {
+		case limited.Err() != nil:
+			return e.pullFault(img, e.tooLong(), limited.Err())
+		case err != nil:
 			return e.ownPullFault(img, anonymous, said, err)
 		}
 		whose := "of this user's docker configuration"
@@ -68,6 +71,10 @@ func (e *hostEngine) pull(ctx context.Context, img Image) error {
 		Message: "The registry wants credentials for " + string(img.Repository) + ", which Airbyte's worker has not: it takes the tag " + img.Tag + ", which the host has, and can't pull another by itself.",
 		Remedy:  "Have each new tag pulled on the host before Airbyte is told of it, as verify-pull: docker-host does; or mount a docker configuration into the worker."})
 	return nil
+}
+
+func (e *hostEngine) tooLong() string {
+	return fmt.Sprintf("the pull did not end within %s", e.parent.pullTimeout)
 }
 
 // readable has the engine ask the registry for the manifest, without credentials.
@@ -101,18 +108,11 @@ func (e *hostEngine) pullByItself(ctx context.Context, img Image) (string, error
 	var out, said boundedBuffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	err = cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == notFoundStatus && e.ssh != nil {
-		err = errNoDocker
-	}
 	return said.String(), err
 }
 
-// notFoundStatus is a shell's exit status for a command that is not there, sshStatus the ssh command's for a connection
-// that failed.
-const (
-	notFoundStatus = 127
-	sshStatus      = 255
-)
+// sshStatus is the ssh command's exit status for a connection that failed.
+const sshStatus = 255
 
 // dockerCommand makes a docker command that runs on the host, as the user whose credentials it has. A socket is this
 // machine's: the command is run here, with the configuration of this user's home folder.
@@ -127,6 +127,8 @@ func (e *hostEngine) dockerCommand(ctx context.Context, args ...string) (*exec.C
 		return nil, errNoDocker
 	}
 	cmd := exec.CommandContext(ctx, "docker", append([]string{"--host", e.address}, args...)...)
+	// A credential helper that goes on keeps its output open.
+	cmd.WaitDelay = 2 * time.Second
 	cmd.Env = e.parent.environ(secretVariables, cloudVariables, otherEngines)
 	return cmd, nil
 }
@@ -189,8 +191,8 @@ func (e *hostEngine) ownPullFault(img Image, anonymous error, said string, err e
 		fail.Cause = "the engine is reached over tcp, where the host's own credentials can't be used, and " + without
 		fail.Remedy = "Reach it by ssh://USER@HOST, where the host's own docker command pulls; or put the image there by the input load."
 	case errors.Is(err, errNoDocker):
-		fail.Cause = "there is no docker command that has the host's own credentials, and " + without
-		fail.Remedy = "Install the docker command there, or put the image there by the input load."
+		fail.Cause = "there is no docker command here that has the host's own credentials, and " + without
+		fail.Remedy = "Install the docker command on this machine, or put the image into the engine by the input load."
 	case exited && exit.ExitCode() == sshStatus && e.ssh != nil:
 		return hostUnreachable(e.name(), said, err)
 	case !exited:

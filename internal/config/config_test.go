@@ -170,6 +170,11 @@ func TestEveryInputHasAnEffect(t *testing.T) {
 		"definition-id":               {value: id},
 		"register":                    {value: "false"},
 		"airbyte-timeout":             {value: "1h30m"},
+		"verify-pull":                 {value: "kubernetes"},
+		"kubeconfig":                  {value: "{apiVersion: v1}"},
+		"kube-context":                {value: "production"},
+		"kube-namespace":              {value: "airbyte"},
+		"pull-secret":                 {value: "regcred"},
 	}
 	for _, input := range config.Inputs() {
 		t.Run(input.Name, func(t *testing.T) {

@@ -207,7 +207,7 @@ func (d *doctor) covered(i *installation, image Image, names, keys []string, com
 	}
 	switch {
 	case !complete:
-		d.add(name, connector.Skipped, "a pull secret could not be read", "", "")
+		d.add(name, connector.Skipped, "not in the pull secrets that could be read", "", "")
 	case len(names) == 0:
 		d.add(name, connector.Doubt, "connectors' pods are given no pull secret, so that only public images can be pulled, and those that the nodes have a right to",
 			a.denied+" airbyte-publish verify-pull proves it either way.", fault.DeploymentDenied)
@@ -217,12 +217,12 @@ func (d *doctor) covered(i *installation, image Image, names, keys []string, com
 	}
 }
 
-// secret looks at one pull secret and returns the keys of its entries; ok is false where it could not be read.
+// secret looks at one pull secret and returns the keys of its entries; ok is false where it can't be told what it holds.
 func (d *doctor) secret(ctx context.Context, i *installation, name string) (keys []string, ok bool) {
 	row := "pull secret " + name
 	bad := func(found, remedy string) ([]string, bool) {
 		d.add(row, connector.Bad, fault.Bounded(found), remedy, fault.BadPullSecret)
-		return nil, true
+		return nil, false
 	}
 	if name != strings.TrimSpace(name) {
 		return bad(fmt.Sprintf("its name in %s is %q, with a space", pullSecretVariable, name), "Write the names with commas and without spaces between them.")

@@ -111,7 +111,8 @@ func verifyPullCommand(p Process) *cobra.Command {
 		Use: "verify-pull [flags] [IMAGE:TAG | CONNECTOR...]", Short: "Prove that the Airbyte deployment can pull images and run their spec",
 		Long: "verify-pull starts a pod for each image in Airbyte's namespace as Airbyte would: with its service account, pull secrets, node selectors and\n" +
 			"tolerations, and always pulling. It says why the node could not pull or run it, and what to do. The pod is deleted in any case.\n" +
-			"The rights that it needs are in docs/kubernetes/verify-pull.yaml.",
+			"The rights that it needs are in docs/kubernetes/verify-pull.yaml.\n" +
+			"With --verify-pull docker-host the engine of docker-host pulls it instead, with that host's own credentials; with --load it is sent there.",
 	}
 	output := outputFlag(cmd)
 	return pullingCommand(p, config.VerifyPull, cmd, func(ctx context.Context, r *run, cfg *config.Config, section host.Section) (string, error) {
@@ -132,9 +133,9 @@ type pulled struct {
 }
 
 func (r *run) verifyPull(ctx context.Context, cfg *config.Config, section host.Section, asJSON bool) (string, error) {
-	place, err := r.verifier(cfg)
-	if err != nil {
-		return "", err
+	place, done := r.verifier(cfg, section), "the deployment pulled it and ran its spec"
+	if cfg.Pulling.Docker.Load {
+		done = "it is on the Docker host"
 	}
 	var rows []pulled
 	var errs []error
@@ -157,7 +158,7 @@ func (r *run) verifyPull(ctx context.Context, cfg *config.Config, section host.S
 	} else {
 		for _, row := range rows {
 			if row.OK {
-				fmt.Fprintf(&b, "%s: the deployment pulled it and ran its spec\n", row.Image)
+				fmt.Fprintf(&b, "%s: %s\n", row.Image, done)
 			} else {
 				fmt.Fprintf(&b, "%s: %s %s\n", row.Image, row.Code, row.Cause)
 			}
@@ -167,12 +168,11 @@ func (r *run) verifyPull(ctx context.Context, cfg *config.Config, section host.S
 }
 
 // verifier is the place that verify-pull names; for the verb, whose name says enough, it is Kubernetes unless it is said.
-func (r *run) verifier(cfg *config.Config) (publish.Deployment, error) {
-	if cfg.Pulling.Verify == config.DockerHost {
-		return nil, &fault.Error{Code: fault.ConflictingInputs, Op: "verify that the deployment can pull", Object: "verify-pull",
-			Cause: "the verb asks a Kubernetes cluster, and the input says docker-host", Remedy: "Use publish with verify-pull: docker-host."}
+func (r *run) verifier(cfg *config.Config, section host.Section) publish.Deployment {
+	if usesDockerHost(cfg.Pulling) {
+		return r.onDockerHost(cfg, section)
 	}
-	return r.cluster(cfg, string(config.VerifyPull)), nil
+	return r.cluster(cfg, string(config.VerifyPull))
 }
 
 func doctorCommand(p Process) *cobra.Command {

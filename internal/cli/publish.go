@@ -102,7 +102,7 @@ func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section
 	options.Progress, options.Secret = transfer.progress, r.host.Mask
 	images := registry.New(options)
 	builder := build.New(build.Options{
-		Open: images.Open, Getenv: r.Getenv, UserAgent: userAgent(), Builder: cfg.Build.Builder, BuildkitHosts: cfg.Build.BuildkitHosts,
+		Open: images.Open, Getenv: buildGetenv(r.Process, cfg.Pulling), UserAgent: userAgent(), Builder: cfg.Build.Builder, BuildkitHosts: cfg.Build.BuildkitHosts,
 		Jobs: cfg.Jobs, Credentials: images.Credentials, Hosts: hosts(cfg.Connectors), PlainHTTP: images.PlainHTTP,
 	})
 	defer func() { err = cmp.Or(err, builder.Close()) }()
@@ -117,6 +117,9 @@ func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section
 			// What a section could not write, Host.Close tells.
 			return log{s}, func() { _ = s.Close() }
 		},
+	}
+	if usesDockerHost(cfg.Pulling) {
+		p.Place = dockerHost(r.Process, cfg, images)
 	}
 	if r.verb == config.Lint {
 		return p.Lint(ctx, cfg.Connectors), nil

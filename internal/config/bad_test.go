@@ -210,6 +210,17 @@ func TestBadInput(t *testing.T) {
 		{"pull-secret of nothing", world{verb: config.PullSecret, files: map[string]string{"x": ""}}, fault.MissingInput, []string{"such as ghcr.io"}},
 		{"one password for two registries", world{verb: config.PullSecret, args: []string{"ghcr.io/acme/x", "quay.io/acme/x"}, env: env("pull-username", "u", "pull-password", "p")}, fault.ConflictingInputs, []string{"ghcr.io, quay.io"}},
 
+		// The Docker host.
+		{"load somewhere", world{env: env("load", "somewhere")}, fault.InvalidInput, []string{`input "load": "somewhere"`, "kind:CLUSTER"}},
+		{"load true", world{env: env("load", "true")}, fault.InvalidInput, []string{"docker-host or kind:CLUSTER"}},
+		{"load into no cluster", world{env: env("load", "kind:")}, fault.InvalidInput, []string{"kind:airbyte-abctl"}},
+		{"load into a bad cluster", world{env: env("load", "kind:A B")}, fault.InvalidInput, []string{`"A B"`}},
+		{"loaded and pulled", world{env: env("load", "docker-host", "verify-pull", "docker-host")}, fault.ConflictingInputs, []string{`input "load"`, "not pulled"}},
+		{"docker host without scheme", world{env: env("docker-host", "host:2375")}, fault.InvalidInput, []string{`input "docker-host"`, "ssh://USER@HOST"}},
+		{"docker host by another scheme", world{env: env("docker-host", "https://host")}, fault.InvalidInput, []string{"not the address"}},
+		{"docker host with a password", world{env: env("docker-host", "ssh://me:hunter22@host")}, fault.InvalidInput, []string{"holds a password"}},
+		{"docker host no address", world{env: env("docker-host", "ssh://me:hunter22@ho st")}, fault.InvalidInput, []string{"not an address"}},
+
 		// Several connectors.
 		{"one repository, two tags", world{files: map[string]string{"a/metadata.yaml": erp, "b/metadata.yaml": strings.ReplaceAll(strings.ReplaceAll(erp, "1.2.3", "2.0.0"), "ERP", "Other")}, args: []string{"*"}}, fault.SameImageTwice, []string{"one definition in Airbyte"}},
 		{"one name, two repositories", world{files: map[string]string{"a/metadata.yaml": erp, "b/metadata.yaml": strings.ReplaceAll(erp, "source-erp", "source-other")}, args: []string{"*"}}, fault.ConflictingInputs, []string{`have the name "ERP"`}},

@@ -110,6 +110,8 @@ func TestEveryInputHasAnEffect(t *testing.T) {
 		"resource-requirements":          {value: `{"default":{"cpu_limit":"1"}}`},
 		"dry-run":                        {value: "TRUE"},
 		"jobs":                           {value: "64"},
+		"docker-host":                    {value: "ssh://airbyte@host.example"},
+		"load":                           {value: "kind:airbyte-abctl"},
 		"image":                          {value: "localhost:5000/{connector}"},
 		"tag":                            {value: "2.0.0-rc.1"},
 		"tag-pattern":                    {value: `release-(?P<version>.+)`, with: gitTag, wrong: true},

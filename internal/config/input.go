@@ -86,7 +86,7 @@ const (
 // that names a file which holds it.
 func Inputs() []Input {
 	var all []Input
-	for _, i := range slices.Concat(whatInputs(), imageInputs(), buildInputs(), registryInputs(), airbyteInputs(), pullingInputs()) {
+	for _, i := range slices.Concat(whatInputs(), imageInputs(), buildInputs(), registryInputs(), airbyteInputs(), pullingInputs(), dockerHostInputs()) {
 		all = append(all, i)
 		if i.Secret {
 			all = append(all, Input{Name: i.Name + fileSuffix, Group: i.Group, Kind: File,
@@ -206,7 +206,7 @@ func airbyteInputs() []Input {
 func pullingInputs() []Input {
 	return []Input{
 		{Name: "verify-pull", Group: GroupPulling, Kind: Enum, Values: []string{"off", "kubernetes", "docker-host"}, Default: "off",
-			Help: "Prove, after a definition was created or updated, that the deployment can pull the image and run its spec: kubernetes by a pod like Airbyte's own, docker-host by the engine of DOCKER_HOST."},
+			Help: "Prove, after a definition was created or updated, that the deployment can pull the image and run its spec: kubernetes by a pod like Airbyte's own. docker-host has the engine of docker-host pull the image and run its spec before the definition is created or updated."},
 		{Name: "kubeconfig", Group: GroupPulling, Kind: Kubeconfig,
 			Help: "Kubeconfig of the cluster that Airbyte runs in, as a file's path or, in the environment and the action, as its text. Without it KUBECONFIG, the pod's own service account, and ~/.kube/config, the first of these that is there."},
 		{Name: "kube-context", Group: GroupPulling, Kind: Text,

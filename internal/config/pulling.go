@@ -28,6 +28,8 @@ type Pulling struct {
 	Context, Namespace string
 	// Secret is the name of the pull secret to make.
 	Secret string
+	// Docker is the Docker engine on whose host Airbyte runs connectors, for DockerHost and for loading.
+	Docker DockerEngine
 }
 
 func (r *reader) pulling() Pulling {
@@ -38,6 +40,7 @@ func (r *reader) pulling() Pulling {
 		Secret:    r.kubernetesName("pull-secret", subdomainPattern),
 	}
 	p.Kubeconfig, p.KubeconfigFile = r.kubeconfig("kubeconfig")
+	p.Docker = r.dockerEngine(p.Verify)
 	return p
 }
 

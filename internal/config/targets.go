@@ -52,7 +52,7 @@ func (r *reader) targets() (found []Target, registries []string) {
 	if len(items) > 0 && !named && len(labels) == 0 && r.given("image") && !strings.Contains(r.values["image"].text, placeholder) {
 		found = append(found, r.inputTarget()...)
 	}
-	if r.Verb != VerifyPull {
+	if r.Verb != VerifyPull || r.text("verify-pull") == string(DockerHost) || r.given("load") {
 		var all []connector.Connector
 		for _, t := range found {
 			all = append(all, connector.Connector{Repository: t.Repository})

@@ -128,6 +128,17 @@ const (
 	PullFailed            Code = "AP618"
 	DeploymentIll         Code = "AP619"
 
+	HostUnreachable    Code = "AP620"
+	HostPullDenied     Code = "AP621"
+	HostPullFailed     Code = "AP622"
+	HostOwnCredentials Code = "AP623"
+	HostTagDiffers     Code = "AP624"
+	HostPlatform       Code = "AP625"
+	HostSpecNotRun     Code = "AP626"
+	HostNeedsPull      Code = "AP627"
+	LoadFailed         Code = "AP628"
+	NoKindNode         Code = "AP629"
+
 	Internal      Code = "AP901"
 	Interrupted   Code = "AP902"
 	OutputsFailed Code = "AP903"
@@ -261,6 +272,17 @@ var Titles = map[Code]string{
 	ClusterFailed:         "Kubernetes refused or failed",
 	PullFailed:            "the pull failed",
 	DeploymentIll:         "something is wrong with the set-up",
+
+	HostUnreachable:    "the Docker host can't be reached",
+	HostPullDenied:     "the Docker host may not pull the image",
+	HostPullFailed:     "the Docker host can't pull the image",
+	HostOwnCredentials: "the Docker host's own credentials can't be used",
+	HostTagDiffers:     "the Docker host holds another image under the tag",
+	HostPlatform:       "the image is not for the Docker host's platform",
+	HostSpecNotRun:     "the Docker host can't start the image",
+	HostNeedsPull:      "each tag has to be pulled on the Docker host",
+	LoadFailed:         "the image could not be loaded",
+	NoKindNode:         "there is no such kind cluster",
 
 	Internal:      "internal error",
 	Interrupted:   "interrupted",

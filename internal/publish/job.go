@@ -56,6 +56,9 @@ func (j *job) run(ctx context.Context, workspaces func() []found) ([]Row, error)
 	if err := j.push(ctx, artifact, rows); err != nil {
 		return rows, err
 	}
+	if err := j.prepare(ctx, rows); err != nil {
+		return rows, err
+	}
 	for _, t := range targets {
 		t.row.Err = j.register(ctx, t)
 	}

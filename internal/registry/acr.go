@@ -126,9 +126,8 @@ func acrFederated(k *keychain, at place) (credential, bool) {
 	sent := exchange{with: "Microsoft Entra for the application " + client, audience: audience}
 	i := &azureIdentity{k: k, host: at.host, from: "the application " + client + " by OIDC", tenant: tenant, federated: func() exchange { return sent }}
 	assertion := func(ctx context.Context) (string, error) {
-		token, err := k.idToken(ctx, audience)
-		sent.token = token
-		return token, err
+		sent.token, sent.err = k.idToken(ctx, audience)
+		return sent.token, sent.err
 	}
 	var err error
 	i.token, err = azidentity.NewClientAssertionCredential(tenant, client, assertion,
@@ -234,6 +233,10 @@ func (k *keychain) azureFault(ctx context.Context, i *azureIdentity, err error) 
 	const op = "sign in to Azure for"
 	if _, known := errors.AsType[*fault.Error](err); known || ctx.Err() != nil {
 		return k.cloudFault(ctx, op, i.host, err, "")
+	}
+	if i.federated != nil && i.federated().err != nil {
+		// The SDK makes text of it.
+		return i.federated().err
 	}
 	failed, ok := errors.AsType[*azidentity.AuthenticationFailedError](err)
 	if !ok || failed.RawResponse == nil {

@@ -27,6 +27,10 @@ func (k *keychain) cloudFault(ctx context.Context, op, object string, err error,
 	if known, ok := errors.AsType[*fault.Error](err); ok {
 		return known
 	}
+	// The clouds' libraries make text of what our own client refused.
+	if known := k.client.strayed.Load(); known != nil && strings.Contains(err.Error(), known.Error()) {
+		return known
+	}
 	host := object
 	ue, reached := errors.AsType[*url.Error](err)
 	if reached {
@@ -59,7 +63,14 @@ func (k *keychain) clockFault(op, object, said string, err error) error {
 func (c *Client) cloudClient(retry bool) *http.Client {
 	var rt http.RoundTripper = timed{c.others, c}
 	if retry {
-		rt = retrying{rt, c}
+		rt = retrying{fresh{rt}, c}
 	}
-	return &http.Client{Transport: rt, CheckRedirect: sameHost}
+	return &http.Client{Transport: rt, CheckRedirect: func(req *http.Request, via []*http.Request) error {
+		err := sameHost(req, via)
+		if f, ok := errors.AsType[*fault.Error](err); ok {
+			f.Remedy = "Check what stands between this machine and the cloud: its sign-in never leads to another host."
+			c.strayed.Store(f)
+		}
+		return err
+	}}
 }

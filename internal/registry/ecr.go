@@ -41,6 +41,8 @@ func ecrProvider() *provider {
 			{status: 403, text: "authorization token has expired", is: fault.CredentialsRefused},
 			{status: 403, text: "not authorized to perform", is: fault.PushDenied},
 			{status: 400, text: "no basic auth credentials", is: fault.CredentialsRefused},
+			// What is no password of its own, ECR does not even take for one.
+			{status: 400, bare: true, is: fault.CredentialsRefused},
 		},
 		remedies: map[fault.Code]string{
 			fault.NoCredentials: "Set aws-role-arn for OIDC, or give the AWS SDK credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, " +

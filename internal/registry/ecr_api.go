@@ -20,7 +20,8 @@ import (
 // awsFault explains an error of the AWS SDK. from is whose credentials were used, empty while they were looked for.
 func (k *keychain) awsFault(ctx context.Context, op, object, from string, err error) error {
 	said, ok := errors.AsType[smithy.APIError](err)
-	if !ok {
+	// The SDK wraps what our own exchange of the OIDC token has explained already.
+	if _, known := errors.AsType[*fault.Error](err); known || !ok {
 		return k.cloudFault(ctx, op, object, err, "Check the AWS credentials: aws sts get-caller-identity must work with them.")
 	}
 	f := &fault.Error{Op: op, Object: object, Cause: k.secrets.bounded("AWS answered " + said.ErrorCode() + ": " + said.ErrorMessage()), Err: err}
@@ -32,6 +33,8 @@ func (k *keychain) awsFault(ctx context.Context, op, object, from string, err er
 		return k.clockFault(op, object, f.Cause, err)
 	case strings.Contains(code, "Throttling"), code == "TooManyRequestsException", code == "RequestLimitExceeded":
 		f.Code, f.Remedy = fault.RateLimited, "Wait and run again."
+	case from == "":
+		f.Code, f.Remedy = fault.CloudSignIn, "Check AWS_ROLE_ARN or the profile's role, and that the role's trust policy lets in who assumes it."
 	case strings.Contains(code, "AccessDenied"):
 		f.Code, f.Remedy = fault.CloudDenied, `Allow the action on Resource "*": {"Effect":"Allow","Action":"ecr:GetAuthorizationToken","Resource":"*"}.`
 		if isECRPublic(object) {

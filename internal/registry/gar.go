@@ -248,14 +248,17 @@ func (s *subjectToken) SubjectToken(ctx context.Context, _ externalaccount.Suppl
 	return s.token, err
 }
 
+// oauthAnswer is how an answer of Google's STS begins when it refuses.
+var oauthAnswer = regexp.MustCompile(`"error"\s*:\s*"`)
+
 // federationFault explains a failure of Google's exchange. x/oauth2 has the answer's status and body in its text only.
 func (k *keychain) federationFault(f *googleFederation, s *subjectToken, err error) error {
 	text := rootText(err)
-	if _, known := errors.AsType[*fault.Error](err); known || s.token == "" || !strings.Contains(text, "oauth2/google") {
+	if _, known := errors.AsType[*fault.Error](err); known || s.token == "" || !strings.Contains(text, "oauth2/google: status code") {
 		return err
 	}
 	// Google's STS answers as OAuth does, {"error":"invalid_grant"}, its other services with an object that has a status.
-	if f.account != "" && strings.Contains(text, `"status"`) || strings.Contains(text, "unable to generate access token") {
+	if f.account != "" && !oauthAnswer.MatchString(text) {
 		c, _ := readClaims(s.token)
 		pool, _, _ := strings.Cut(f.provider, "/providers/")
 		return &fault.Error{Code: fault.CloudDenied, Op: "act as the service account", Object: f.account, Err: err,

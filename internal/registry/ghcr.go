@@ -16,6 +16,8 @@ func ghcr() *provider {
 		id: "ghcr", title: "GitHub's container registry", matches: hostPattern(ghcrHost.MatchString), hosts: "ghcr.io and containers.SUBDOMAIN.ghe.com",
 		path: ghcrPath, noUser: func(string) string { return "x-access-token" }, ambient: ghcrAmbient,
 		rules: []rule{
+			// To credentials that it doesn't know, GitHub's token server answers 403, not 401.
+			{step: "token", text: "denied: denied", is: fault.CredentialsRefused},
 			{text: "permission_denied", is: fault.PushDenied},
 			{text: "installation not allowed", is: fault.PushDenied, remedy: "The organisation does not let workflows make packages: allow it in its settings under Packages, or push the first version by hand and open the package to the repository under \"Manage Actions access\"."},
 			{text: "token provided does not match expected scopes", is: fault.PushDenied, remedy: "The personal access token needs the scope write:packages; fine-grained ones don't work, use a classic one."},

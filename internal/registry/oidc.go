@@ -42,6 +42,8 @@ type exchange struct {
 	// audience is the one that is expected.
 	audience string
 	token    string
+	// err is why there is no token.
+	err error
 }
 
 // refused is the error of an exchange that failed, with all that has to fit together: who issued the token, about whom,

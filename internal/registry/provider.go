@@ -61,6 +61,8 @@ type rule struct {
 	code transport.ErrorCode
 	// text must stand in its body, in lower case; "" is any.
 	text string
+	// bare tells that there must be no code in its body.
+	bare bool
 	// is what it means.
 	is fault.Code
 	// remedy is what to do; "" is the provider's remedy for the code.
@@ -71,7 +73,7 @@ func (r rule) fits(step string, te *transport.Error) bool {
 	if r.step != "" && r.step != step || r.status != 0 && r.status != te.StatusCode {
 		return false
 	}
-	if r.code != "" && !hasCode(te, r.code) {
+	if r.code != "" && !hasCode(te, r.code) || r.bare && len(te.Errors) > 0 {
 		return false
 	}
 	return r.text == "" || strings.Contains(strings.ToLower(te.Error()), r.text)

@@ -40,7 +40,8 @@ func (c *Client) Push(ctx context.Context, repository image.Repository, a image.
 	for again := false; ; {
 		// What it says to have mounted may be what it lost, or never had, so the second time the bytes are sent.
 		p := &push{c: c, s: s, repo: repo, log: log, mount: !again, blobs: map[v1.Hash]*blob{}}
-		err = p.run(ctx, a)
+		// An answer to HEAD does not say that it is the credential that has ended, where that is no 401.
+		err = c.learn(ctx, s, p.run(ctx, a))
 		// Blobs that are at their place already are not pushed again, so each new credential brings the push on.
 		if next, rerr := c.renewed(ctx, s, op, err); rerr != nil {
 			return rerr
@@ -58,7 +59,7 @@ func (c *Client) Push(ctx context.Context, repository image.Repository, a image.
 		again = true
 		log.Info("%s says that it lost a blob; pushing once more", repo.RegistryStr())
 	}
-	return c.explain(ctx, c.learn(ctx, s, err), s.step(op, repo.Name()))
+	return c.explain(ctx, err, s.step(op, repo.Name()))
 }
 
 // lostBlob tells whether a manifest was refused because a blob that was there is not any more.

@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -102,6 +103,9 @@ type Client struct {
 	checks    map[string]*cell[struct{}]
 	// missing are the repositories that are to be made before the push.
 	missing map[string]bool
+
+	// strayed is the redirect of a cloud's sign-in to another host that was refused last.
+	strayed atomic.Pointer[fault.Error]
 }
 
 // New returns a client. It contacts nothing.

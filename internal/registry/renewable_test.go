@@ -111,7 +111,7 @@ func TestRefusedTokenTellsItsClaims(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := wantFault(t, k.refused(exchange{"AWS STS", "sts.amazonaws.com", tt.token}, "it answered AccessDenied", "REMEDY", nil), fault.OIDCRefused, tt.remedy)
+			f := wantFault(t, k.refused(exchange{with: "AWS STS", audience: "sts.amazonaws.com", token: tt.token}, "it answered AccessDenied", "REMEDY", nil), fault.OIDCRefused, tt.remedy)
 			if strings.Contains(f.Error(), "the-signature") || strings.Contains(f.Error(), "ghs_") {
 				t.Errorf("the token is in the error: %v", f)
 			}

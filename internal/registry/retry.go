@@ -178,7 +178,8 @@ func transient(err error) bool {
 	if d, ok := errors.AsType[*net.DNSError](err); ok {
 		return d.IsTemporary && !d.IsNotFound
 	}
-	for _, passing := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+	// net/http closes a connection of which it reads that the other side is gone, and a write that is on its way meets that.
+	for _, passing := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
 		if errors.Is(err, passing) {
 			return true
 		}

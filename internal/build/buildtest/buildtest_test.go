@@ -15,6 +15,7 @@ func TestPrograms(t *testing.T) {
 	buildtest.Programs(t)
 	buildtest.Act(t)
 	buildtest.Actionlint(t)
+	buildtest.Distribution(t)
 	buildtest.Docker(t, buildtest.DockerOptions{Modern: true})
 	buildtest.GitLabCILocal(t)
 	for _, base := range buildtest.Bases {

@@ -34,6 +34,8 @@ type Config struct {
 	ClientCertificate bool
 	// Token makes it want tokens of a token server, which is started as well.
 	Token *Token
+	// Program is another build of it, such as distribution's main line; empty is Debian's docker-registry.
+	Program string
 }
 
 // Registry is a running docker-registry. It ends with the test.
@@ -78,7 +80,10 @@ const startTime = 20 * time.Second
 // when the variable CI is "true".
 func Start(t testing.TB, c Config) *Registry {
 	t.Helper()
-	program, err := exec.LookPath("docker-registry")
+	program, err := c.Program, error(nil)
+	if program == "" {
+		program, err = exec.LookPath("docker-registry")
+	}
 	if err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("docker-registry is not installed, and CI must prove this (Debian: apt-get install docker-registry)")

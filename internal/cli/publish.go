@@ -71,7 +71,10 @@ func (r *run) do(ctx context.Context, lookup config.Lookup) (err error) {
 	r.host.Mask(cfg.Secrets()...)
 	var result publish.Result
 	code := exitInputs
-	err = errors.Join(err, registry.Check(r.registryOptions(cfg)))
+	warnings, wrong := registry.Check(r.registryOptions(cfg))
+	if err = errors.Join(err, wrong); r.verb != config.Lint {
+		cfg.Warnings = append(cfg.Warnings, warnings...)
+	}
 	if err == nil {
 		for _, f := range cfg.Warnings {
 			log{section}.Finding(f)

@@ -4,9 +4,9 @@
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 
 # Packages below a folder called testdata are not part of ./... and have to be named.
-PACKAGES := ./... ./testdata/connectors/... ./testdata/demo
+PACKAGES := ./... ./testdata/connectors/... ./testdata/demo ./testdata/layout
 
-.PHONY: build test bench lint format generate demo ci
+.PHONY: build test bench lint format generate demo release-dry-run ci
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o airbyte-publish .
@@ -14,7 +14,7 @@ build:
 test:
 	go vet $(PACKAGES)
 	go test $(RACE) -timeout 30m ./...
-	go test -timeout 30m -run 'Dockerfile|Build|LintAndPlan' ./internal/cli
+	go test -timeout 30m -run 'Dockerfile|Build|LintAndPlan|TestImage|Component|OtherCIs|GettingStarted' ./internal/cli
 
 # Ratios against buildctl, measured in turn in one run; see docs/performance.md. It needs what .ci/run installs.
 bench:
@@ -31,6 +31,10 @@ generate:
 
 demo:
 	go run . sandbox -- go run ./testdata/demo
+
+# Everything of a release that needs no network: builds twice, compares, checks, signs and verifies.
+release-dry-run:
+	.ci/release dry-run
 
 ci:
 	.ci/run

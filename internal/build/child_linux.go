@@ -35,7 +35,7 @@ const (
 const systemPrograms = "/usr/local/sbin:/usr/sbin:/sbin"
 
 // buildkitd starts a BuildKit daemon from PATH that ends with the Builder: as root in a process namespace and a mount
-// namespace of its own, and for everyone else by rootlesskit in a user namespace. Whatever ends this program, the
+// namespace of its own, and for everyone else, and root of a container, by rootlesskit in a user namespace. Whatever ends this program, the
 // kernel ends the daemon with it, and with the daemon's namespaces all of its containers and mounts.
 //
 // Its layers and caches stay in the folder airbyte-publish/buildkit of the user's cache folder (XDG_CACHE_HOME), so
@@ -88,9 +88,9 @@ func (d *dialing) newChild() (*child, error) {
 	if _, err := lookProgram(search, "buildkit-runc", "runc", "crun"); err != nil {
 		return nil, errors.New("the program buildkitd needs runc, which is not on PATH")
 	}
-	if os.Geteuid() != 0 {
+	if !mayMount() {
 		if c.rootlesskit, err = lookProgram(search, "rootlesskit"); err != nil {
-			return nil, errors.New("the program buildkitd needs rootlesskit to run for users other than root, which is not on PATH")
+			return nil, errors.New("the program buildkitd needs rootlesskit to run for users who may not mount file systems, which is not on PATH")
 		}
 	}
 	if c.state, err = takeState(stateBases(d.options)); err != nil {
@@ -109,7 +109,19 @@ func (d *dialing) newChild() (*child, error) {
 			c.env = append(c.env, name+"="+value)
 		}
 	}
+	if user := d.options.Getenv("USER"); c.rootlesskit != "" && (user == "" || user == "root") {
+		// By this variable buildkitd tells whether to keep its sockets out of /run, which belongs to root. A container mostly
+		// lacks it. Who the user is, rootlesskit finds out by the id.
+		c.env = append(c.env, "USER=rootless")
+	}
 	return c, nil
+}
+
+// mayMount tells whether namespaces and mounts can be made without a user namespace. Root of a container mostly can't.
+func mayMount() bool {
+	var data [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	return unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0
 }
 
 // configure decides on the daemon's arguments. The variable BUILDKITD_FLAGS adds to them, as it does for BuildKit's own
@@ -126,18 +138,33 @@ func (c *child) configure(o Options) error {
 	return os.WriteFile(file, []byte(config), 0o600)
 }
 
-// ways are the commands to try. A container often has a masked /proc, where no process namespace can be made; there
-// the daemon, and with it the programs that it runs, have to share ours.
+// ways are the commands to try. A container often has a masked /proc, and then a process namespace can't have one of its
+// own; there the daemon, and with it the programs that it runs, have to share ours.
 func (c *child) ways() [][]string {
 	if c.rootlesskit == "" {
 		return [][]string{slices.Concat([]string{childName, c.program}, c.flags)}
 	}
 	kit := []string{c.rootlesskit, "--net=host", "--state-dir", filepath.Join(c.state.run, "rootlesskit")}
 	daemon := slices.Concat([]string{c.program}, c.flags, []string{"--rootless"})
-	return [][]string{
-		slices.Concat(kit, []string{"--pidns"}, daemon),
-		slices.Concat([]string{supervisorName}, kit, daemon, []string{"--oci-worker-no-process-sandbox"}),
+	shared := slices.Concat([]string{supervisorName}, kit, daemon, []string{"--oci-worker-no-process-sandbox"})
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || procMasked(string(mounts)) {
+		// Older versions of rootlesskit go on without a /proc of their own, and no program can be run then.
+		return [][]string{shared}
 	}
+	return [][]string{slices.Concat(kit, []string{"--pidns"}, daemon), shared}
+}
+
+// procMasked tells whether something is mounted over a part of /proc, so that the kernel lets no user namespace mount a
+// whole one. One mount point there is always empty, and does not count.
+func procMasked(mountinfo string) bool {
+	for line := range strings.Lines(mountinfo) {
+		fields := strings.Fields(line)
+		if len(fields) > 4 && strings.HasPrefix(fields[4], "/proc/") && fields[4] != "/proc/sys/fs/binfmt_misc" {
+			return true
+		}
+	}
+	return false
 }
 
 // start starts the daemon and waits until it answers.

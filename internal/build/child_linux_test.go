@@ -348,3 +348,16 @@ func TestStateConfig(t *testing.T) {
 		t.Errorf("%v\n%s", err, diff)
 	}
 }
+
+func TestProcMasked(t *testing.T) {
+	t.Parallel()
+	for mountinfo, want := range map[string]bool{
+		"": false,
+		"22 28 0:21 / /proc rw,nosuid - proc proc rw\n35 22 0:33 / /proc/sys/fs/binfmt_misc rw - autofs systemd-1 rw\n": false,
+		"60 59 0:50 / /proc rw - proc proc rw\n61 60 0:52 / /proc/acpi ro - tmpfs tmpfs ro\n":                           true,
+	} {
+		if got := procMasked(mountinfo); got != want {
+			t.Errorf("%v for\n%s", got, mountinfo)
+		}
+	}
+}

@@ -102,10 +102,17 @@ func newRoot(p Process) *cobra.Command {
 			Remedy: "airbyte-publish --help lists the flags; a secret has none and comes from the environment or a file.", Err: err}
 	})
 	publish := publishCommand(p)
-	root.RunE = publish.RunE
 	root.Flags().AddFlagSet(publish.Flags())
+	root.ValidArgsFunction = publish.ValidArgsFunction
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := nothingGiven(p, given(cmd.Flags()), args); err != nil {
+			return err
+		}
+		return publish.RunE(cmd, args)
+	}
 	root.AddCommand(publish, planCommand(p), lintCommand(p), sandboxCommand(p), versionCommand(p),
 		pullSecretCommand(p), verifyPullCommand(p), doctorCommand(p))
+	root.SetHelpCommand(helpCommand(p, root))
 	root.Version = version()
 	root.SetVersionTemplate("{{.Version}}\n")
 	return root
@@ -121,8 +128,14 @@ func versionCommand(p Process) *cobra.Command {
 	}
 }
 
-// version is the module's version as the Go toolchain stamped it into the binary.
+// released is the version of a released binary. The linker sets it, and nothing else does.
+var released string
+
+// version is that of a release, or else the module's version as the Go toolchain stamped it into the binary.
 func version() string {
+	if released != "" {
+		return released
+	}
 	info, ok := debug.ReadBuildInfo()
 	if !ok || info.Main.Version == "" {
 		return "unknown"

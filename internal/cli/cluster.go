@@ -50,7 +50,7 @@ func pullingCommand(p Process, verb config.Verb, cmd *cobra.Command, act func(ct
 	addInputs(cmd)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		// Standard output is for the result alone, which is often piped on.
-		r := run{Process: p, verb: verb, json: true}
+		r := run{Process: p, verb: verb}
 		lookup := config.Lookup{Flags: given(cmd.Flags()), Args: args, Getenv: p.Getenv, Environ: p.Environ, Dir: p.Dir, Verb: verb}
 		return r.look(cmd.Context(), lookup, act)
 	}
@@ -96,19 +96,6 @@ func (r *run) redacted(text string) string {
 	return b.String()
 }
 
-func outputFlag(cmd *cobra.Command) *string {
-	return cmd.Flags().StringP("output", "o", "text", "what standard output gets: text or json")
-}
-
-// form checks the flag --output.
-func form(output string) error {
-	if output == "text" || output == "json" {
-		return nil
-	}
-	return &fault.Error{Code: fault.InvalidInput, Op: "read the flag", Object: "--output",
-		Cause: fmt.Sprintf("%q is not a form of output", fault.Bounded(output)), Remedy: "Give text or json."}
-}
-
 func verifyPullCommand(p Process) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "verify-pull [flags] [IMAGE:TAG | CONNECTOR...]", Short: "Prove that the Airbyte deployment can pull images and run their spec",
@@ -117,12 +104,12 @@ func verifyPullCommand(p Process) *cobra.Command {
 			"The rights that it needs are in docs/kubernetes/verify-pull.yaml.\n" +
 			"With --verify-pull docker-host the engine of docker-host pulls it instead, with that host's own credentials; with --load it is sent there.",
 	}
-	output := outputFlag(cmd)
+	output := addOutput(cmd, config.VerifyPull)
 	return pullingCommand(p, config.VerifyPull, cmd, func(ctx context.Context, r *run, cfg *config.Config, section host.Section) (string, error) {
-		if err := form(*output); err != nil {
+		if err := output.check(); err != nil {
 			return "", err
 		}
-		return r.verifyPull(ctx, cfg, section, *output == "json")
+		return r.verifyPull(ctx, cfg, section, output.machine())
 	})
 }
 
@@ -185,13 +172,13 @@ func doctorCommand(p Process) *cobra.Command {
 			"and in the cluster Airbyte's wiring, pull secrets and service account. It changes nothing. The rights that it needs there are in\n" +
 			"docs/kubernetes/doctor.yaml. It ends with exit code 1 when something is bad.",
 	}
-	output := outputFlag(cmd)
+	output := addOutput(cmd, config.Doctor)
 	return pullingCommand(p, config.Doctor, cmd, func(ctx context.Context, r *run, cfg *config.Config, _ host.Section) (string, error) {
-		if err := form(*output); err != nil {
+		if err := output.check(); err != nil {
 			return "", err
 		}
 		checks := r.doctor(ctx, cfg)
-		out, err := r.told(checks, *output == "json")
+		out, err := r.told(checks, output.machine())
 		return out, errors.Join(err, ill(checks))
 	})
 }

@@ -29,7 +29,32 @@ func addInputs(cmd *cobra.Command) {
 		if f := cmd.Flags().Lookup(i.Name); f != nil && i.Default != "" {
 			f.Usage += " (default " + i.Default + ")"
 		}
+		complete(cmd, i)
 	}
+	// A connector is a folder.
+	cmd.ValidArgsFunction = func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return nil, cobra.ShellCompDirectiveFilterDirs
+	}
+}
+
+// complete tells shells what values an input's flag takes, where that is known.
+func complete(cmd *cobra.Command, i config.Input) {
+	var values []string
+	directive := cobra.ShellCompDirectiveNoFileComp
+	switch {
+	case i.Secret:
+		return
+	case i.Kind == config.Enum:
+		values = i.Values
+	case i.Kind == config.Bool:
+		values = []string{"true", "false"}
+	case i.Name == "connectors":
+		directive = cobra.ShellCompDirectiveFilterDirs
+	case i.Kind == config.File || i.Kind == config.PEM:
+		directive = cobra.ShellCompDirectiveDefault
+	}
+	// Only a flag that is not there can't have values.
+	_ = cmd.RegisterFlagCompletionFunc(i.Name, cobra.FixedCompletions(values, directive))
 }
 
 // text is a flag's value as it was given; a list's values are joined by line breaks.

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
@@ -45,13 +44,12 @@ func lintCommand(p Process) *cobra.Command {
 func inputCommand(p Process, verb config.Verb, cmd *cobra.Command) *cobra.Command {
 	cmd.Args = cobra.ArbitraryArgs
 	addInputs(cmd)
-	output := cmd.Flags().StringP("output", "o", "text", "what standard output gets: text or json")
+	output := addOutput(cmd, verb)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if *output != "text" && *output != "json" {
-			return &fault.Error{Code: fault.InvalidInput, Op: "read the flag", Object: "--output",
-				Cause: fmt.Sprintf("%q is not a form of output", fault.Bounded(*output)), Remedy: "Give text or json."}
+		if err := output.check(); err != nil {
+			return err
 		}
-		r := run{Process: p, verb: verb, json: *output == "json"}
+		r := run{Process: p, verb: verb, output: output}
 		return r.do(cmd.Context(), config.Lookup{Flags: given(cmd.Flags()), Args: args, Getenv: p.Getenv, Environ: p.Environ, Dir: p.Dir, Verb: verb})
 	}
 	return cmd
@@ -60,24 +58,27 @@ func inputCommand(p Process, verb config.Verb, cmd *cobra.Command) *cobra.Comman
 // run is one run of a verb that reads inputs.
 type run struct {
 	Process
-	verb config.Verb
-	json bool
-	host host.Host
+	verb   config.Verb
+	output *output
+	host   host.Host
 }
 
 func (r *run) do(ctx context.Context, lookup config.Lookup) (err error) {
-	r.host = detect(r.Process, r.json)
+	r.host = detect(r.Process, r.output.machine())
 	defer func() { err = cmp.Or(err, r.host.Close()) }()
 	section := r.host.Section("")
 	cfg, err := config.Load(lookup)
 	r.host.Mask(cfg.Secrets()...)
 	var result publish.Result
 	code := exitInputs
-	err = errors.Join(err, registry.Check(r.registryOptions(cfg), repositories(cfg.Connectors)))
+	err = errors.Join(err, registry.Check(r.registryOptions(cfg)))
 	if err == nil {
 		for _, f := range cfg.Warnings {
 			log{section}.Finding(f)
 		}
+		err = r.onlyChanged(ctx, cfg, section)
+	}
+	if err == nil {
 		result, err = r.work(ctx, cfg, section)
 		err = errors.Join(result.Err(), err)
 		code = exitCode(ctx, err)
@@ -146,7 +147,8 @@ func (r *run) registryOptions(cfg *config.Config) registry.Options {
 		Provider: in.Provider, Username: in.Username, Password: in.Password, Token: in.Token, IDTokens: r.host,
 		AWSRoleARN: in.AWSRoleARN, GCPProvider: in.GCPProvider, GCPServiceAccount: in.GCPServiceAccount, AzureTenantID: in.AzureTenantID,
 		AzureClientID: in.AzureClientID, DockerHubConnectionID: in.DockerHubConnectionID, CreateRepository: in.CreateRepository,
-		PullUsername: in.PullUsername, PullPassword: in.PullPassword, Hosts: hosts(cfg.Connectors), TLS: in.TLS, PlainHTTP: in.PlainHTTP,
+		PullUsername: in.PullUsername, PullPassword: in.PullPassword, Hosts: hosts(cfg.Connectors), Repositories: repositories(cfg.Connectors),
+		TLS: in.TLS, PlainHTTP: in.PlainHTTP,
 		Getenv: r.Getenv, UserAgent: userAgent(),
 	}
 	if in.OIDCToken != "" {
@@ -194,12 +196,8 @@ func labels(result publish.Result) map[*fault.Error]string {
 
 // tell hands the result to whoever waits for it: standard output, and the CI host's outputs and summary.
 func (r *run) tell(told report.Report) error {
-	text := told.Text()
-	if r.json {
-		text = string(told.JSON())
-	}
 	out := r.host.Redacting(r.Stdout)
-	_, err := io.WriteString(out, text)
+	_, err := io.WriteString(out, r.output.of(told))
 	err = errors.Join(err, out.Close())
 	if r.verb == config.Lint {
 		return err
@@ -207,6 +205,10 @@ func (r *run) tell(told report.Report) error {
 	var outputs []host.Output
 	for _, o := range told.Outputs() {
 		outputs = append(outputs, host.Output(o))
+	}
+	if r.host.Name() == "github" {
+		// Elsewhere an output is one line, and the summary is a file that later jobs can read.
+		outputs = append(outputs, host.Output{Name: "summary", Value: told.Comment()})
 	}
 	return errors.Join(err, r.host.WriteOutputs(outputs), r.host.WriteSummary(told.Markdown()))
 }

@@ -43,6 +43,9 @@ const (
 type Config struct {
 	// Connectors are to be published, each with its image and tag, in the order in which they were given.
 	Connectors []connector.Connector
+	// ChangedSince names a commit: only connectors that changed since are to be worked on. Empty means all. All
+	// connectors are checked, so that what is wrong with the inputs does not depend on what changed.
+	ChangedSince string
 	// WorkspaceIDs are lower-case UUIDs, each once; none means the only workspace of the instance.
 	WorkspaceIDs []string
 	// Register tells that definitions are to be created or updated in Airbyte.
@@ -121,6 +124,7 @@ func Load(l Lookup) (*Config, error) {
 	if l.Verb.pulls() {
 		c.Images, c.Registries = r.targets()
 	} else {
+		c.ChangedSince = r.changedSince()
 		c.Connectors = r.connectors(c.Register, c.Register && c.IfTagExists != Overwrite)
 	}
 	r.warnPlainRegistry(c)

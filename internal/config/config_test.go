@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -90,6 +91,20 @@ func TestPrecedenceOfSecretsAndTheirFiles(t *testing.T) {
 	}
 }
 
+// TestKeyFilesOfManyLines: a service account's key comes as it was downloaded, or in base64 as a terminal prints it.
+func TestKeyFilesOfManyLines(t *testing.T) {
+	t.Parallel()
+	key := "{\n  \"type\": \"service_account\",\n  \"private_key\": \"-----BEGIN\\nKEY\"\n}\n"
+	compact := `{"type":"service_account","private_key":"-----BEGIN\nKEY"}`
+	plain := base64.StdEncoding.EncodeToString([]byte(key))
+	for given, want := range map[string]string{key: compact, plain[:20] + "\n" + plain[20:] + "\n": plain} {
+		c := world{files: map[string]string{"metadata.yaml": erp, "key": given}, env: env("registry-username", "_json_key", "registry-password-file", "key")}.mustLoad(t)
+		if c.Registry.Password != want || !slices.Contains(c.Secrets(), want) {
+			t.Errorf("got %q", c.Registry.Password)
+		}
+	}
+}
+
 // TestEveryInputHasAnEffect sets each input of the table alone, or with what it needs, and looks for a difference.
 func TestEveryInputHasAnEffect(t *testing.T) {
 	t.Parallel()
@@ -104,6 +119,7 @@ func TestEveryInputHasAnEffect(t *testing.T) {
 		wrong bool
 	}{
 		"connectors":                     {value: ".\nother", with: env("image", "ghcr.io/acme/{connector}", "tag", "1", "connector-type", "source")},
+		"changed-since":                  {value: "origin/main"},
 		"connector-type":                 {value: "destination"},
 		"name":                           {value: "Other"},
 		"documentation-url":              {value: "https://example.com/other"},

@@ -190,3 +190,16 @@ func (r *reader) readMetadata(f *folder) {
 		}
 	}
 }
+
+// changedSince is the commit since which a connector has to have changed.
+func (r *reader) changedSince() string {
+	const input = "changed-since"
+	ref := r.text(input)
+	switch {
+	case strings.HasPrefix(ref, "-") || strings.ContainsFunc(ref, func(c rune) bool { return c <= ' ' || c == 0x7f }):
+		r.reject(fault.InvalidInput, input, r.values[input].String()+" can't be the name of a commit", "Give a commit's id, a tag or a branch, such as origin/main.")
+	case ref != "" && len(r.values["connectors"].text) > 0 && r.withoutFolder(r.list("connectors")) && !isConnector(r.path(".")):
+		r.reject(fault.ConflictingInputs, input, "there is no connector's folder that could have changed", "Leave it unset, or name the folders by connectors.")
+	}
+	return ref
+}

@@ -100,6 +100,8 @@ func whatInputs() []Input {
 	return []Input{
 		{Name: "connectors", Group: GroupWhat, Kind: List, Default: ".",
 			Help: "Folders of the connectors, or globs of them; on the command line also the arguments. A folder is a connector by its metadata.yaml, manifest.yaml or Dockerfile."},
+		{Name: "changed-since", Group: GroupWhat, Kind: Text,
+			Help: "Commit, tag or branch of git. Of the connectors only those are worked on whose folder changed since, or whose dockerfile or source outside of it."},
 		{Name: "connector-type", Group: GroupWhat, Kind: Enum, Values: []string{"source", "destination"},
 			Help: "Direction of the connector. Taken from metadata.yaml, else from the prefix source- or destination- of the folder or the image."},
 		{Name: "name", Group: GroupWhat, Kind: Text,
@@ -235,6 +237,8 @@ func Outputs() []Output {
 		{"action", "What became of the definition: created, updated, unchanged or none."},
 		{"previous-tag", "Tag that the definition had before, if there was one."},
 		{"workspace-id", "Workspace that the definition belongs to."},
+		{"matrix", "In a plan, a matrix for GitHub's strategy as one line of JSON: an entry under include for each connector that has something to do. Otherwise empty."},
 		{"results", "One line of JSON: an array with a row for each connector and workspace. The other outputs describe the first connector."},
+		{"summary", "The job's summary as Markdown, cut to what a comment on GitHub can hold. On GitHub only."},
 	}
 }

@@ -104,6 +104,9 @@ type source func(input string) value
 func first(sources []source, i Input) value {
 	for _, s := range sources {
 		v := s(i.Name)
+		if i.Kind == List || i.Kind == Lines {
+			v.text = fromArray(v.text)
+		}
 		if strings.TrimSpace(v.text) == "" {
 			continue
 		}

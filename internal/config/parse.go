@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -38,6 +39,16 @@ func (r *reader) list(input string) []string {
 		}
 	}
 	return items
+}
+
+// fromArray writes a list that is a JSON array of strings with an item on each line. That is how GitLab hands over the
+// lists of a component; any other text stays as it is.
+func fromArray(text string) string {
+	var items []string
+	if trimmed := strings.TrimSpace(text); !strings.HasPrefix(trimmed, "[") || json.Unmarshal([]byte(trimmed), &items) != nil {
+		return text
+	}
+	return strings.Join(items, "\n")
 }
 
 // bool takes the booleans of YAML 1.2's core schema and no others: elsewhere "yes" and "1" mean one thing to one

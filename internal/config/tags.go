@@ -26,10 +26,7 @@ func (r *reader) gitTag(folders []folder) gitTag {
 		r.rephrase(chosen{r.text("tag-pattern"), `input "tag-pattern"`}, err)
 		return gitTag{wrong: true}
 	}
-	ref, isTag := strings.CutPrefix(r.getenv("GITHUB_REF"), "refs/tags/")
-	if !isTag {
-		ref = r.getenv("CI_COMMIT_TAG")
-	}
+	ref := r.gitRef()
 	if ref == "" || r.given("tag") {
 		return gitTag{}
 	}

@@ -351,7 +351,7 @@ func (j *job) push(ctx context.Context, artifact image.Artifact, rows []Row) err
 				return err
 			}
 		}
-		did(!j.planning, "tag "+tag)
+		did(true, "tag "+tag)
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ const acrScope = "https://containerregistry.azure.net/.default"
 func acr() *provider {
 	return &provider{
 		id: "acr", title: "Azure Container Registry", matches: hostPattern(isACR), hosts: "NAME.azurecr.io, NAME.azurecr.us and NAME.azurecr.cn",
-		inputs: []string{"azure-tenant-id", "azure-client-id"}, federated: acrFederated, ambient: acrAmbient, readsAmbient: true, makes: true,
+		inputs: []string{"azure-tenant-id", "azure-client-id"}, federated: acrFederated, ambient: acrAmbient, readsAmbient: true,
 		frozen: acrFrozen,
 		rules: []rule{
 			{status: 403, text: "is not allowed access", is: fault.PushDenied, remedy: "The registry's firewall keeps this machine out: allow its address, or run where the registry's network is."},

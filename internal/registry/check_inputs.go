@@ -7,13 +7,16 @@ import (
 	"strings"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
-	"github.com/airbyte-publish/airbyte-publish/internal/image"
 )
 
 // Check holds the inputs against the registries that are published to, without contacting anything: whether the
 // provider fits the host, whether the repository's path can exist there, whether each input has an effect. Its error
 // joins one *fault.Error for each problem.
-func Check(o Options, repositories []image.Repository) error {
+func Check(o Options) error {
+	repositories := o.Repositories
+	if o.Getenv == nil {
+		o.Getenv = func(string) string { return "" }
+	}
 	k := &keychain{explicit: o, hosts: map[string]bool{}, providers: providers()}
 	for _, r := range repositories {
 		k.hosts[hostOf(r.Registry())] = true

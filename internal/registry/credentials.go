@@ -101,11 +101,16 @@ func (k *keychain) resolve(ctx context.Context, repo name.Repository) (credentia
 		switch {
 		case err != nil && (own || ctx.Err() != nil):
 			return credential{}, err
-		case err != nil:
-			// What is only read may be public.
-			k.client.notices.once("ambient "+at.host, fmt.Sprintf("%s: not using the credentials that are around: %v", at.host, err))
-		case !found.cred.anonymous():
+		case err == nil && own && !found.cred.anonymous():
 			return found.cred, k.note(ctx, found.cred)
+		case err == nil && !found.cred.anonymous():
+			// What is only read may be public, and these credentials may be for other things: they must work now or not count.
+			if _, err = authn.Authorization(ctx, found.cred.auth); err == nil {
+				return found.cred, k.note(ctx, found.cred)
+			}
+		}
+		if err != nil {
+			k.client.notices.once("ambient "+at.host, fmt.Sprintf("%s: not using the credentials that are around: %v", at.host, err))
 		}
 		looked = append(looked, found.looked...)
 	}
@@ -252,7 +257,16 @@ func (c *Client) Credentials(ctx context.Context, host string) (authn.AuthConfig
 	if err != nil {
 		return authn.AuthConfig{}, fmt.Errorf("credentials for %q: %w", host, err)
 	}
-	cred, err := c.keys.resolve(ctx, registry.Repo("credentials"))
+	repo := registry.Repo("credentials")
+	for _, r := range c.options.Repositories {
+		if hostOf(r.Registry()) == hostOf(host) {
+			if repo, err = c.repository(r); err != nil {
+				return authn.AuthConfig{}, err
+			}
+			break
+		}
+	}
+	cred, err := c.keys.resolve(ctx, repo)
 	if err != nil || cred.anonymous() {
 		return authn.AuthConfig{}, err
 	}

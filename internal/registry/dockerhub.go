@@ -25,7 +25,7 @@ const (
 func dockerHub() *provider {
 	return &provider{
 		id: "dockerhub", title: "Docker Hub", matches: func(host string) bool { return host == name.DefaultRegistry }, hosts: "docker.io",
-		inputs: []string{"dockerhub-connection-id"}, path: dockerHubPath, federated: dockerHubFederated, makes: true,
+		inputs: []string{"dockerhub-connection-id"}, path: dockerHubPath, federated: dockerHubFederated,
 		rules: []rule{
 			{text: "insufficient_scope", is: fault.PushDenied},
 			{text: "requested access to the resource is denied", is: fault.PushDenied},

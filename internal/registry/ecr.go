@@ -47,8 +47,8 @@ func ecrProvider() *provider {
 				"a role of the container or instance).",
 			fault.CredentialsRefused: "ECR's user name is AWS and its password lives for 12 hours; better let this program get it, by aws-role-arn or the " +
 				"AWS SDK's own credentials.",
-			fault.PushDenied: "On ECR the identity needs ecr:BatchCheckLayerAvailability, InitiateLayerUpload, UploadLayerPart, CompleteLayerUpload, PutImage " +
-				"and BatchGetImage on the repository; in another account than its own also a repository policy there.",
+			fault.PushDenied: "On ECR the identity needs ecr:BatchCheckLayerAvailability, InitiateLayerUpload, UploadLayerPart, CompleteLayerUpload, PutImage, " +
+				"BatchGetImage and GetDownloadUrlForLayer on the repository; in another account than its own also a repository policy there.",
 			fault.RepositoryMissing: "ECR makes no repository by a push: `aws ecr create-repository --region {region} --repository-name {repository}` " +
 				"(account {account}), or set create-repository.",
 			fault.PullDenied: "Nodes of EKS need AmazonEC2ContainerRegistryPullOnly on their node role; in another account also a repository policy. " +
@@ -219,11 +219,7 @@ func (i *awsIdentity) tellAccount(endpoint string) {
 // credential is the registry's with this identity behind it.
 func (i *awsIdentity) credential() credential {
 	r := i.k.renewable("ecr "+i.host+" "+i.from, i.password)
-	c := credential{auth: r, from: i.from, user: "AWS", renewable: r}
-	if !isECRPublic(i.host) {
-		c.steward = &ecrSteward{i}
-	}
-	return c
+	return credential{auth: r, from: i.from, user: "AWS", renewable: r, steward: &ecrSteward{i}}
 }
 
 // accessKey is the form of AWS's access key ids; those that begin with ASIA come with a session token.

@@ -61,6 +61,21 @@ var garHost = regexp.MustCompile(`^(?:[a-z0-9]+(?:-[a-z0-9]+)*-docker\.pkg\.dev|
 
 func isGAR(host string) bool { return garHost.MatchString(host) }
 
+// garPlace is where the repository of Artifact Registry is that serves a host, and its name: for the old hosts, the host's
+// own name, in a location of the same continent.
+func garPlace(at place) (location, repository string) {
+	first, rest, _ := strings.Cut(at.host, ".")
+	switch {
+	case at.host == "gcr.io":
+		return "us", at.host
+	case rest == "gcr.io" && first == "eu":
+		return "europe", at.host
+	case rest == "gcr.io":
+		return first, at.host
+	}
+	return strings.TrimSuffix(first, "-docker"), at.part(1, "REPOSITORY")
+}
+
 func garPath(at place) (cause, remedy string) {
 	if strings.HasSuffix(at.host, ".pkg.dev") {
 		if len(at.parts) < 3 {
@@ -152,11 +167,7 @@ func (k *keychain) googleCredential(at place, from string, source func() (oauth2
 	r := k.renewable("gar "+at.host+" "+from, func(ctx context.Context) (fetched, error) {
 		return k.googleToken(ctx, at.host, from, source)
 	})
-	c := credential{auth: r, from: from, user: garUser, renewable: r}
-	if strings.HasSuffix(at.host, ".pkg.dev") {
-		c.steward = &garSteward{k, r}
-	}
-	return c
+	return credential{auth: r, from: from, user: garUser, renewable: r, steward: &garSteward{k, r}}
 }
 
 func (k *keychain) googleToken(ctx context.Context, host, from string, source func() (oauth2.TokenSource, error)) (fetched, error) {
@@ -361,10 +372,10 @@ func (s *garSteward) frozen(ctx context.Context, repo name.Repository, _ string)
 		return ""
 	}
 	at := placeOf(repo)
-	location, _ := strings.CutSuffix(strings.TrimSuffix(at.host, ".pkg.dev"), "-docker")
+	location, repository := garPlace(at)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	url := fmt.Sprintf("https://artifactregistry.googleapis.com/v1/projects/%s/locations/%s/repositories/%s", at.parts[0], location, at.part(1, ""))
+	url := fmt.Sprintf("https://artifactregistry.googleapis.com/v1/projects/%s/locations/%s/repositories/%s", at.parts[0], location, repository)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return ""

@@ -5,7 +5,7 @@ import "github.com/airbyte-publish/airbyte-publish/internal/fault"
 // generic is any other registry: distribution, Harbor, Nexus, Artifactory, Gitea, Quay and the like.
 func generic() *provider {
 	return &provider{
-		id: "generic", title: "a registry of your own", matches: func(string) bool { return true }, makes: true,
+		id: "generic", title: "a registry of your own", matches: func(string) bool { return true },
 		rules: []rule{
 			{step: "tag", status: 412, is: fault.TagImmutable},
 		},

@@ -14,7 +14,7 @@ import (
 func ghcr() *provider {
 	return &provider{
 		id: "ghcr", title: "GitHub's container registry", matches: hostPattern(ghcrHost.MatchString), hosts: "ghcr.io and containers.SUBDOMAIN.ghe.com",
-		path: ghcrPath, noUser: func(string) string { return "x-access-token" }, ambient: ghcrAmbient, readsAmbient: true, makes: true,
+		path: ghcrPath, noUser: func(string) string { return "x-access-token" }, ambient: ghcrAmbient,
 		rules: []rule{
 			{text: "permission_denied", is: fault.PushDenied},
 			{text: "installation not allowed", is: fault.PushDenied, remedy: "The organisation does not let workflows make packages: allow it in its settings under Packages, or push the first version by hand and open the package to the repository under \"Manage Actions access\"."},

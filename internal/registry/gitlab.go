@@ -13,7 +13,7 @@ import (
 func gitLab() *provider {
 	return &provider{
 		id: "gitlab", title: "GitLab's container registry", matches: func(host string) bool { return host == "registry.gitlab.com" },
-		ambient: gitLabAmbient, path: gitLabPath, readsAmbient: true, makes: true,
+		ambient: gitLabAmbient, path: gitLabPath, readsAmbient: true,
 		rules: []rule{
 			{step: "token", text: "access denied", is: fault.CredentialsRefused},
 			{step: "token", text: "access forbidden", is: fault.CredentialsRefused},

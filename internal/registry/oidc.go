@@ -78,15 +78,15 @@ func contains(a audience, want string) bool {
 }
 
 // subjectForms says how the two forms of GitHub's subject look, of which a trust policy must have the right one:
-// repositories made after 2026-07-15 have ids in theirs.
+// repositories made or renamed since 2026-07-15 have ids in theirs (GitHub's documentation of OIDC subjects).
 func subjectForms(sub string) string {
 	repo, rest, ok := strings.Cut(strings.TrimPrefix(sub, "repo:"), ":")
 	if !strings.HasPrefix(sub, "repo:") || !ok {
 		return fmt.Sprintf("It must let in the subject %q.", fault.Bounded(sub))
 	}
-	form := "Repositories on GitHub that are older than 2026-07-15 have no ids in their subject, newer ones have."
+	form := "Repositories on GitHub that were made or renamed since 2026-07-15 have ids in their subject, older ones have not, as this one."
 	if strings.Contains(repo, "@") {
-		form = "This repository's subject holds ids (OWNER@ID/REPO@ID), as for all that were made on GitHub after 2026-07-15; a policy with the names alone does not match."
+		form = "This repository's subject holds ids (OWNER@ID/REPO@ID), as for all that were made or renamed on GitHub since 2026-07-15; a policy with the names alone does not match."
 	}
 	return fmt.Sprintf("It must let in the subject %q (or \"repo:%s:*\" for all of the repository, instead of %q at the end). %s",
 		fault.Bounded(sub), fault.Bounded(repo), fault.Bounded(cmp.Or(rest, "…")), form)

@@ -22,7 +22,7 @@ func (c *Client) Prepare(ctx context.Context, repository image.Repository) error
 		return err
 	}
 	if s.cred.renewable != nil {
-		s.cred.renewable.renew(pushAge)
+		s.cred.renewable.freshen()
 	}
 	c.mu.Lock()
 	missing := c.missing[repo.Name()]
@@ -99,7 +99,7 @@ func (c *Client) renewed(ctx context.Context, s *session, op string, err error) 
 		return nil, nil
 	}
 	c.options.Log(s.repo.RegistryStr() + ": the credential has ended; getting a new one")
-	s.cred.renewable.renew(-1)
+	s.cred.renewable.drop()
 	c.mu.Lock()
 	for key, cell := range c.sessions {
 		if v, made := cell.kept(); made && v.cred.renewable == s.cred.renewable {

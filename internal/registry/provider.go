@@ -38,8 +38,6 @@ type provider struct {
 	readsAmbient bool
 	// hangsUp tells that an upload to a missing repository ends without an answer, so that its existence is asked first.
 	hangsUp bool
-	// makes tells that a push makes the repository, so that there is nothing to create.
-	makes bool
 	// frozen tells why the tag can't be moved, or "" when it can or nobody tells. Nil asks the credential's steward.
 	frozen func(ctx context.Context, c *Client, s *session, tag string) string
 	// rules say what its answers mean beyond the common rules; the first that fits counts.
@@ -112,17 +110,18 @@ func (p place) part(i int, word string) string {
 	return word
 }
 
-// words fills in what a remedy leaves open: {host}, {repository}, {first} and {second} (the path's parts), {account} and
-// {region} (of ECR), {location} (of Artifact Registry), {registry} (the host's first label).
+// words fills in what a remedy leaves open: {host}, {repository}, {first} (the path's part), {account} and {region} (of
+// ECR), {location} and {second} (where a repository of Artifact Registry is, and its name), {registry} (the host's first
+// label).
 func (p place) words(remedy string) string {
 	if !strings.Contains(remedy, "{") {
 		return remedy
 	}
 	first, _, _ := strings.Cut(p.host, ".")
 	account, region := ecrPlace(p.host)
-	location, _ := strings.CutSuffix(first, "-docker")
+	location, second := garPlace(p)
 	return strings.NewReplacer("{host}", p.host, "{repository}", p.path(), "{first}", p.part(0, "NAMESPACE"),
-		"{second}", p.part(1, "REPOSITORY"), "{account}", account, "{region}", region, "{location}", location,
+		"{second}", second, "{account}", account, "{region}", region, "{location}", location,
 		"{registry}", first).Replace(remedy)
 }
 

@@ -1,8 +1,11 @@
 package registry
 
 import (
+	"context"
 	"strings"
 	"testing"
+
+	"github.com/google/go-containerregistry/pkg/authn"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 	"github.com/airbyte-publish/airbyte-publish/internal/image"
@@ -88,7 +91,8 @@ func TestInputsAgainstTheRegistry(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tt.o.Getenv = func(string) string { return "" }
-			err := Check(tt.o, []image.Repository{tt.repo})
+			tt.o.Repositories = []image.Repository{tt.repo}
+			err := Check(tt.o)
 			if tt.code == "" {
 				if err != nil {
 					t.Error(err)
@@ -100,6 +104,29 @@ func TestInputsAgainstTheRegistry(t *testing.T) {
 				t.Errorf("a blank is left: %s", f.Remedy)
 			}
 		})
+	}
+}
+
+// TestAnEngineIsLentTheOrganisationsToken: a build engine asks for a host, and Docker Hub's user name is in the repository.
+func TestAnEngineIsLentTheOrganisationsToken(t *testing.T) {
+	t.Parallel()
+	c := New(Options{Hosts: []string{"docker.io"}, Repositories: []image.Repository{"docker.io/acme/source-erp"}, DockerHubConnectionID: "id"})
+	k := c.keys
+	k.made = map[string]*renewable{"dockerhub acme id": {now: k.now, secrets: k.secrets, fetch: func(context.Context) (fetched, error) {
+		return fetched{AuthConfig: authn.AuthConfig{Username: "acme", Password: "p"}}, nil
+	}}}
+	if a, err := c.Credentials(t.Context(), "index.docker.io"); err != nil || a.Username != "acme" || a.Password != "p" {
+		t.Errorf("%q, %v", a.Username, err)
+	}
+}
+
+func TestPlacesOfGoogle(t *testing.T) {
+	t.Parallel()
+	for host, want := range map[string]string{"gcr.io": "us gcr.io", "us.gcr.io": "us us.gcr.io", "eu.gcr.io": "europe eu.gcr.io",
+		"asia.gcr.io": "asia asia.gcr.io", "europe-west3-docker.pkg.dev": "europe-west3 connectors"} {
+		if got := (place{host, []string{"acme", "connectors", "x"}}).words("{location} {second}"); got != want {
+			t.Errorf("%s: %q, want %q", host, got, want)
+		}
 	}
 }
 

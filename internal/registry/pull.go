@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -38,16 +39,7 @@ func (c *Client) CheckPull(ctx context.Context, repository image.Repository, dig
 	s := &session{repo: repo, end: c.endpoint(repo.Registry), cred: cred}
 	st := s.step(op, repo.Name())
 	st.push = false
-	err = s.end.ping(ctx)
-	if err == nil {
-		s.rt, err = transport.NewWithContext(ctx, repo.Registry, cred.auth, s.end.remembered(), []string{repo.Scope(transport.PullScope)})
-	}
-	if err == nil {
-		err = c.again(ctx, repo.RegistryStr(), func() error {
-			_, err := remote.Get(repo.Digest(digest), c.remote(ctx, s)...)
-			return err
-		})
-	}
+	err = c.pull(ctx, s, digest)
 	te, answered := errors.AsType[*transport.Error](err)
 	refused := answered && (te.StatusCode == http.StatusUnauthorized || te.StatusCode == http.StatusForbidden || te.StatusCode == http.StatusNotFound)
 	switch {
@@ -61,8 +53,39 @@ func (c *Client) CheckPull(ctx context.Context, repository image.Repository, dig
 		return &fault.Error{Code: fault.PullDenied, Op: op, Object: repo.Name(), Err: err,
 			Cause:  fmt.Sprintf("%s can't read the image that was just pushed: the registry answered %s", cred.who(), c.secrets.bounded(saidBy(te))),
 			Remedy: "Give them the right to pull from this repository, or correct pull-username and pull-password." + st.hint(fault.PullDenied)}
-	default:
+	case c.PullsAs() || ctx.Err() != nil:
 		return c.explain(ctx, err, st)
+	default:
+		// It was worth a question, and is not worth a failure.
+		log.Info("it could not be told whether the image is public: %v", c.explain(ctx, err, st))
 	}
 	return nil
+}
+
+// publicTime is how long it may take to find out whether an image is public.
+const publicTime = 15 * time.Second
+
+// pull fetches the manifest. Without credentials it only asks for it: that counts against no limit of pulls.
+func (c *Client) pull(ctx context.Context, s *session, digest string) error {
+	if s.cred.anonymous() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, publicTime)
+		defer cancel()
+	}
+	err := s.end.ping(ctx)
+	if err == nil {
+		s.rt, err = transport.NewWithContext(ctx, s.repo.Registry, s.cred.auth, s.end.remembered(), []string{s.repo.Scope(transport.PullScope)})
+	}
+	if err != nil {
+		return err
+	}
+	ref := s.repo.Digest(digest)
+	if s.cred.anonymous() {
+		_, err = remote.Head(ref, c.remote(ctx, s)...)
+		return err
+	}
+	return c.again(ctx, s.repo.RegistryStr(), func() error {
+		_, err := remote.Get(ref, c.remote(ctx, s)...)
+		return err
+	})
 }

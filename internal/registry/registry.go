@@ -44,6 +44,9 @@ type Options struct {
 	PullUsername, PullPassword string
 	// Hosts are the registries that images are published to, as they stand in front of a repository.
 	Hosts []string
+	// Repositories are what is published to. A build engine asks for the credentials of a host, and is lent those for the
+	// first of them there.
+	Repositories []image.Repository
 	// TLS holds what the inputs say of trust: RootCAs and Certificates. It is used for connections on behalf of
 	// Hosts; the client certificate only towards the registry and the token server that it names. Other registries
 	// are trusted by the system's authorities.

@@ -41,6 +41,8 @@ type renewable struct {
 	// at is when value was got; zero when it has to be got.
 	at    time.Time
 	value fetched
+	// stale tells that a newer one would be better, and this one will do.
+	stale bool
 }
 
 // Authorization is AuthorizationContext without a context.
@@ -51,43 +53,55 @@ func (r *renewable) Authorization() (*authn.AuthConfig, error) {
 // AuthorizationContext returns the credential, which is good for a while.
 func (r *renewable) AuthorizationContext(ctx context.Context) (*authn.AuthConfig, error) {
 	v, err := r.asks.do(ctx, func() (authn.AuthConfig, error) {
-		if v, ok := r.kept(); ok {
-			return v.AuthConfig, nil
+		old, good, stale := r.kept()
+		if good && !stale {
+			return old.AuthConfig, nil
 		}
 		v, err := r.fetch(ctx)
+		if err != nil && good {
+			// What it is got with may have ended: a CI job's OIDC token does within minutes.
+			v, err = old, nil
+		}
 		if err != nil {
 			return authn.AuthConfig{}, err
 		}
 		r.secrets.addAuth(v.AuthConfig)
 		r.mu.Lock()
-		r.value, r.at = v, r.now()
+		r.value, r.at, r.stale = v, r.now(), false
 		r.mu.Unlock()
 		return v.AuthConfig, nil
 	})
 	return &v, err
 }
 
-func (r *renewable) kept() (fetched, bool) {
+// kept returns the value that was got last, whether it is still good, and whether a newer one would be better.
+func (r *renewable) kept() (value fetched, good, stale bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.now()
 	switch {
 	case r.at.IsZero():
-		return fetched{}, false
+		return fetched{}, false, false
 	case r.value.expires.IsZero():
-		return r.value, now.Sub(r.at) <= unknownAge
+		return r.value, now.Sub(r.at) <= unknownAge, r.stale
 	}
 	margin := min(expiryMargin, r.value.expires.Sub(r.at)/10)
-	return r.value, now.Before(r.value.expires.Add(-margin))
+	return r.value, now.Before(r.value.expires.Add(-margin)), r.stale
 }
 
-// renew has the credential got again by the next one who asks, if it is older than age.
-func (r *renewable) renew(age time.Duration) {
+// freshen has the credential got again by the next one who asks, if it is too old for a push to begin with. Where that
+// fails, the old one goes on while it is good.
+func (r *renewable) freshen() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.now().Sub(r.at) > age {
-		r.at = time.Time{}
-	}
+	r.stale = r.stale || r.now().Sub(r.at) > pushAge
+}
+
+// drop has the credential got again by the next one who asks: it was refused.
+func (r *renewable) drop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at = time.Time{}
 }
 
 // renewable returns the one for key, so that all sessions and repositories of a run share what was got.

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -47,14 +48,30 @@ func TestRenewable(t *testing.T) {
 	after(1700*time.Millisecond, 3, "short life, not near its end")
 	life = time.Hour
 	after(200*time.Millisecond, 4, "short life, near its end")
-	r.renew(pushAge)
+	r.freshen()
 	after(pushAge, 4, "new enough for a push")
-	r.renew(pushAge)
+	r.freshen()
 	after(time.Second, 4, "asked before it was too old")
-	r.renew(pushAge)
+	r.freshen()
 	after(0, 5, "too old for a push")
-	r.renew(-1)
-	after(0, 6, "in any case")
+	r.drop()
+	after(0, 6, "refused")
+
+	// What it is got with has ended before the credential itself.
+	failed := errors.New("the OIDC token has ended")
+	fetch := r.fetch
+	r.fetch = func(context.Context) (fetched, error) { return fetched{}, failed }
+	now = now.Add(pushAge + time.Second)
+	r.freshen()
+	if a, err := r.AuthorizationContext(t.Context()); err != nil || a.Password != "password-6" {
+		t.Errorf("a credential that is good was given up: %v", err)
+	}
+	r.drop()
+	if _, err := r.AuthorizationContext(t.Context()); !errors.Is(err, failed) {
+		t.Errorf("a credential that was refused was used again: %v", err)
+	}
+	r.fetch = fetch
+	after(0, 7, "got at last")
 }
 
 func TestClaims(t *testing.T) {
@@ -103,7 +120,7 @@ func TestRefusedTokenTellsItsClaims(t *testing.T) {
 			}
 		})
 	}
-	if got := subjectForms("repo:acme/erp:ref:refs/tags/v1"); !strings.Contains(got, "no ids") {
+	if got := subjectForms("repo:acme/erp:ref:refs/tags/v1"); !strings.Contains(got, "have ids in their subject, older ones have not") {
 		t.Error(got)
 	}
 	if got := subjectForms("repo:acme@1/erp@2:environment:prod"); !strings.Contains(got, "holds ids") || !strings.Contains(got, "repo:acme@1/erp@2:*") {

@@ -34,6 +34,7 @@ func (p Report) Outputs() []Output {
 		{"action", string(first.Action)},
 		{"previous-tag", first.PreviousTag},
 		{"workspace-id", first.WorkspaceID},
+		{"matrix", p.outputMatrix()},
 		{"results", string(p.results())},
 	}
 }

@@ -111,7 +111,7 @@ func TestGolden(t *testing.T) {
 
 func TestOutputsAreAllThere(t *testing.T) {
 	t.Parallel()
-	want := []string{"image", "digest", "image-ref", "tag", "pushed", "definition-id", "action", "previous-tag", "workspace-id", "results"}
+	want := []string{"image", "digest", "image-ref", "tag", "pushed", "definition-id", "action", "previous-tag", "workspace-id", "matrix", "results"}
 	for name, c := range results() {
 		var names []string
 		for _, o := range New(c.result, c.err, asIs).Outputs() {
@@ -162,7 +162,7 @@ func TestResultsAreOneLineWithEveryField(t *testing.T) {
 func TestJSONPrintsNothingHarmful(t *testing.T) {
 	t.Parallel()
 	p := New(results()["hostile"].result, nil, asIs)
-	for _, text := range []string{string(p.JSON()), p.Outputs()[9].Value} {
+	for _, text := range []string{string(p.JSON()), p.Outputs()[10].Value} {
 		if strings.Contains(text, "##[") || strings.ContainsAny(text, "\x1b\u202e\u2028\u009b") {
 			t.Errorf("got %s", text)
 		}

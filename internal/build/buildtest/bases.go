@@ -42,10 +42,16 @@ const (
 	Golang Base = "base/golang"
 	// Python is Busybox with Debian's python3 and what it needs, without pip.
 	Python Base = "base/python"
+	// Modules is Golang with the modules that this program is built from, their packages compiled.
+	Modules Base = "base/modules"
+	// Rootless stands for moby/buildkit's image without root.
+	Rootless Base = "base/rootless"
+	// GitLabHelper is Busybox with bash and rsync, for what gitlab-ci-local does beside a job.
+	GitLabHelper Base = "base/gitlab-helper"
 )
 
 // Bases are all of them.
-var Bases = []Base{Busybox, Golang, Python}
+var Bases = []Base{Busybox, Golang, Python, Modules, Rootless, GitLabHelper}
 
 // Push pushes a base image to a registry on loopback and returns its reference, with a tag.
 func (b Base) Push(t testing.TB, registryHost string, options ...remote.Option) string {
@@ -84,6 +90,12 @@ func (b Base) Image(t testing.TB) v1.Image {
 	case images.made[b] != nil:
 	case b == Golang:
 		images.made[b] = golang(t, images.made[Busybox])
+	case b == Modules:
+		images.made[b] = modules(t, golang(t, images.made[Busybox]))
+	case b == Rootless:
+		images.made[b] = rootless(t, images.made[Busybox])
+	case b == GitLabHelper:
+		images.made[b] = gitlabHelper(t, images.made[Busybox])
 	case b == Python:
 		images.made[b] = python(t, images.made[Busybox])
 	default:

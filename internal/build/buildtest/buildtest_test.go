@@ -13,7 +13,10 @@ import (
 // TestPrograms makes all that is kept in the cache.
 func TestPrograms(t *testing.T) {
 	buildtest.Programs(t)
+	buildtest.Act(t)
+	buildtest.Actionlint(t)
 	buildtest.Docker(t, buildtest.DockerOptions{Modern: true})
+	buildtest.GitLabCILocal(t)
 	for _, base := range buildtest.Bases {
 		base.Image(t)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
@@ -52,11 +53,28 @@ func (d *DockerEngine) BuildkitContainer(t testing.TB, containerName string, b *
 // load puts a base image into an engine's store and returns its name there.
 func (d *DockerEngine) load(t testing.TB, c *client.Client, b Base) string {
 	t.Helper()
-	tag, err := name.NewTag("buildtest/" + filepath.Base(string(b)) + ":1")
+	reference := "buildtest/" + filepath.Base(string(b)) + ":1"
+	loadImage(t, c, reference, b.Image(t))
+	return reference
+}
+
+// Load puts an image into the engine's store under a name, as "docker load" does.
+func (d *DockerEngine) Load(t testing.TB, reference string, img v1.Image) {
+	t.Helper()
+	c, err := client.New(client.WithHost(d.Host))
 	if err != nil {
 		t.Fatal(err)
 	}
-	img := b.Image(t)
+	defer func() { _ = c.Close() }()
+	loadImage(t, c, reference, img)
+}
+
+func loadImage(t testing.TB, c *client.Client, reference string, img v1.Image) {
+	t.Helper()
+	tag, err := name.NewTag(reference)
+	if err != nil {
+		t.Fatal(err)
+	}
 	read, write := io.Pipe()
 	go func() { write.CloseWithError(tarball.Write(tag, img, write)) }()
 	loaded, err := c.ImageLoad(t.Context(), read)
@@ -67,5 +85,4 @@ func (d *DockerEngine) load(t testing.TB, c *client.Client, b Base) string {
 	if _, err := io.Copy(io.Discard, loaded); err != nil {
 		t.Fatalf("load %s: %v", tag, err)
 	}
-	return "buildtest/" + filepath.Base(string(b)) + ":1"
 }

@@ -56,6 +56,7 @@ runs:
       shell: bash
       env:
         AIRBYTE_PUBLISH_INPUTS: ${{ toJSON(inputs) }}
+        GITHUB_TOKEN: ${{ github.token }}
         BINARY: ${{ steps.get.outputs.binary }}
       run: |
         "$BINARY" publish
@@ -82,37 +83,69 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'
 func script(released *release) string {
 	var b strings.Builder
 	b.WriteString(`set -euo pipefail
-binary="$(mktemp -d "$RUNNER_TEMP/airbyte-publish.XXXXXX")/airbyte-publish"
+exe=
 if [ "$RUNNER_OS" = Windows ]; then
-  binary="$binary.exe"
+  exe=.exe
 fi
 `)
 	condition := ""
 	if released != nil {
 		b.WriteString("case \"$RUNNER_OS-$RUNNER_ARCH\" in\n")
 		for _, one := range released.binaries {
-			fmt.Fprintf(&b, "  %s) file=%s sum=%s ;;\n", one.runner, one.file, one.sha256)
+			fmt.Fprintf(&b, "  %s) arch=%s file=%s sum=%s ;;\n", one.runner, one.arch(), one.file, one.sha256)
 		}
-		fmt.Fprintf(&b, `  *) file= ;;
-esac
-if [ -n "$file" ]; then
-  curl --fail --silent --show-error --location --retry 3 --proto '=https' --tlsv1.2 --output "$binary" \
-    "https://github.com/airbyte-publish/airbyte-publish/releases/download/%s/$file"
-  if command -v sha256sum >/dev/null; then
-    actual="$(sha256sum <"$binary")"
-  else
-    actual="$(shasum -a 256 <"$binary")"
-  fi
-  if [ "${actual%%%% *}" != "$sum" ]; then
-    rm -f "$binary"
-    echo "::error title=airbyte-publish::The sha256 sum of $file is ${actual%%%% *} and should be $sum. Nothing was run. Try again, and report it if it happens again."
-    exit 1
-  fi
-  chmod +x "$binary"
-`, released.version)
+		b.WriteString(strings.ReplaceAll(download, "VERSION", released.version))
 		condition = "el"
 	}
-	b.WriteString(condition + `if command -v go >/dev/null; then
+	b.WriteString(condition + fromSource)
+	return b.String()
+}
+
+// download takes the released binary from the runner's tool cache or from the release. A runner that is kept between jobs
+// keeps the cache as well, so that the sum is checked also of what was there. What is downloaded gets its name when it is
+// whole and right, since jobs may share the folder.
+const download = `  *) file= ;;
+esac
+sum_of() {
+  if command -v sha256sum >/dev/null; then
+    sha256sum <"$1"
+  else
+    shasum -a 256 <"$1"
+  fi
+}
+if [ -n "$file" ]; then
+  dir="${RUNNER_TOOL_CACHE:-$RUNNER_TEMP}/airbyte-publish/VERSION/$arch"
+  binary="$dir/airbyte-publish$exe"
+  actual=
+  if [ -f "$binary" ]; then
+    actual="$(sum_of "$binary")"
+  fi
+  if [ "${actual%% *}" != "$sum" ]; then
+    if ! { mkdir -p "$dir" && [ -w "$dir" ]; } 2>/dev/null; then
+      dir="$(mktemp -d "$RUNNER_TEMP/airbyte-publish.XXXXXX")"
+      binary="$dir/airbyte-publish$exe"
+    fi
+    part="$(mktemp "$dir/download.XXXXXX")"
+    if ! curl --fail --silent --show-error --location --retry 3 --proto '=https' --tlsv1.2 --output "$part" \
+      "https://github.com/airbyte-publish/airbyte-publish/releases/download/VERSION/$file"; then
+      rm -f "$part"
+      echo "::error title=airbyte-publish::$file of VERSION could not be downloaded from github.com; curl says above why. Without access to github.com, put the file at $binary beforehand."
+      exit 1
+    fi
+    actual="$(sum_of "$part")"
+    if [ "${actual%% *}" != "$sum" ]; then
+      rm -f "$part"
+      echo "::error title=airbyte-publish::The sha256 sum of $file is ${actual%% *} and should be $sum. Nothing was run. Try again, and report it if it happens again."
+      exit 1
+    fi
+    chmod 755 "$part"
+    mv -f "$part" "$binary"
+  fi
+`
+
+// fromSource builds the source that the action is, so that a commit's id pins all of the code.
+const fromSource = `if command -v go >/dev/null; then
+  binary="$(mktemp -d "$RUNNER_TEMP/airbyte-publish.XXXXXX")/airbyte-publish$exe"
   # In a job's container the variable is right where the expression names the host's path.
   cd "${GITHUB_ACTION_PATH:-$ACTION_PATH}"
   # What a job sets for its own builds is not for this one.
@@ -122,6 +155,4 @@ else
   exit 1
 fi
 echo "binary=$binary" >>"$GITHUB_OUTPUT"
-`)
-	return b.String()
-}
+`

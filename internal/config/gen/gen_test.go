@@ -20,7 +20,7 @@ const root = "../../.."
 
 func TestFilesAreUpToDate(t *testing.T) {
 	t.Parallel()
-	files, err := render(root)
+	files, err := render(root, releaseText)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestWrite(t *testing.T) {
 	}
 	save("a\n" + beginMarker + "old" + endMarker + "\nb\n")
 	for range 2 {
-		if err := write(dir); err != nil {
+		if err := write(dir, releaseText); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -58,11 +58,11 @@ func TestWrite(t *testing.T) {
 		}
 	}
 	save("no markers")
-	if err := write(dir); err != nil {
+	if err := write(dir, releaseText); err != nil {
 		t.Error(err)
 	}
 	save(beginMarker)
-	if err := write(dir); err == nil {
+	if err := write(dir, releaseText); err == nil {
 		t.Error("a begin without an end is no error")
 	}
 }
@@ -142,12 +142,12 @@ func newRunner(t *testing.T, fakes map[string]string) runner {
 	t.Helper()
 	r := runner{dir: t.TempDir()}
 	bin := filepath.Join(r.dir, "bin")
-	for _, dir := range []string{"bin", "temp dir", "action dir"} {
+	for _, dir := range []string{"bin", "temp dir", "tool cache", "action dir"} {
 		if err := os.Mkdir(filepath.Join(r.dir, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"bash", "cat", "mktemp", "rm", "chmod", "sha256sum"} {
+	for _, name := range []string{"bash", "cat", "mktemp", "rm", "chmod", "mkdir", "mv", "sha256sum"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			if os.Getenv("CI") == "true" {
@@ -164,7 +164,8 @@ func newRunner(t *testing.T, fakes map[string]string) runner {
 			t.Fatal(err)
 		}
 	}
-	r.env = []string{"PATH=" + bin, "RUNNER_TEMP=" + filepath.Join(r.dir, "temp dir"), "ACTION_PATH=" + filepath.Join(r.dir, "action dir"),
+	r.env = []string{"PATH=" + bin, "RUNNER_TEMP=" + filepath.Join(r.dir, "temp dir"),
+		"RUNNER_TOOL_CACHE=" + filepath.Join(r.dir, "tool cache"), "ACTION_PATH=" + filepath.Join(r.dir, "action dir"),
 		"GITHUB_OUTPUT=" + filepath.Join(r.dir, "output"), "LOG=" + filepath.Join(r.dir, "log"), "GOFLAGS=-mod=vendor", "GOOS=plan9"}
 	return r
 }
@@ -192,7 +193,7 @@ const (
 while [ "$1" != -o ]; do shift; done
 echo built >"$2"
 `
-	fakeCurl = `echo "$*" >"$LOG"
+	fakeCurl = `echo "$*" >>"$LOG"
 while [ "$1" != --output ]; do shift; done
 printf '%s' "$SERVED" >"$2"
 `
@@ -230,21 +231,58 @@ func TestScriptBuilds(t *testing.T) {
 	}
 }
 
+// got is the binary that the script names.
+func (r runner) got(t *testing.T) string {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(r.read(t, "output")), "\n")
+	binary, _ := strings.CutPrefix(lines[len(lines)-1], "binary=")
+	if info, err := os.Stat(binary); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("%v, %v", info, err)
+	}
+	return binary
+}
+
 func TestScriptDownloads(t *testing.T) {
 	t.Parallel()
 	r := newRunner(t, map[string]string{"go": "exit 1", "curl": fakeCurl})
 	env := []string{"RUNNER_OS=Linux", "RUNNER_ARCH=X64", "SERVED=released"}
-	if printed, err := r.run(t, script(sample), env...); err != nil {
+	want := filepath.Join(r.dir, "tool cache", "airbyte-publish", "v1.2.3", "x64", "airbyte-publish")
+	downloads := func(n int, env ...string) {
+		t.Helper()
+		if printed, err := r.run(t, script(sample), env...); err != nil {
+			t.Fatalf("%v: %s", err, printed)
+		}
+		if got := r.got(t); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if log := r.read(t, "log"); strings.Count(log, "\n") != n || !strings.Contains(log, "/releases/download/v1.2.3/airbyte-publish_linux_amd64") ||
+			!strings.Contains(log, "--fail") || !strings.Contains(log, "=https") {
+			t.Errorf("want %d downloads: %s", n, log)
+		}
+		if entries, err := os.ReadDir(filepath.Dir(want)); err != nil || len(entries) != 1 {
+			t.Errorf("the cache holds %v, %v", entries, err)
+		}
+	}
+	downloads(1, env...)
+	downloads(1, append(env, "SERVED=not asked for")...)
+	// A cache that another job has changed is not trusted.
+	if err := os.WriteFile(want, []byte("released by somebody else"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	downloads(2, env...)
+	// Without a cache that can be written to, the runner's folder for temporary files will do.
+	file := filepath.Join(r.dir, "a file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if printed, err := r.run(t, script(sample), append(env, "RUNNER_TOOL_CACHE="+file)...); err != nil {
 		t.Fatalf("%v: %s", err, printed)
 	}
-	binary, _ := strings.CutPrefix(strings.TrimSpace(r.read(t, "output")), "binary=")
-	info, err := os.Stat(binary)
-	if err != nil || info.Mode().Perm()&0o100 == 0 {
-		t.Errorf("%v, %v", info, err)
+	if got := r.got(t); !strings.HasPrefix(got, filepath.Join(r.dir, "temp dir")) {
+		t.Error(got)
 	}
-	if log := r.read(t, "log"); !strings.Contains(log, "/releases/download/v1.2.3/airbyte-publish_linux_amd64") || !strings.Contains(log, "--fail") || !strings.Contains(log, "=https") {
-		t.Error(log)
-	}
+	want = filepath.Join(r.dir, "temp dir", "airbyte-publish", "v1.2.3", "x64", "airbyte-publish")
+	downloads(4, append(env, "RUNNER_TOOL_CACHE=")...)
 }
 
 func TestScriptRefuses(t *testing.T) {
@@ -256,6 +294,7 @@ func TestScriptRefuses(t *testing.T) {
 	}{
 		"another sum":           {sample, map[string]string{"go": fakeGo, "curl": fakeCurl}, "should be " + sample.binaries[0].sha256},
 		"a download that fails": {sample, map[string]string{"go": fakeGo, "curl": "echo 'curl: (22) 404' >&2; exit 22"}, "(22) 404"},
+		"a download cut short":  {sample, map[string]string{"go": fakeGo, "curl": fakeCurl + "exit 18"}, "could not be downloaded"},
 		"no Go":                 {nil, nil, "Go is not installed"},
 		"a build that fails":    {nil, map[string]string{"go": "echo 'no such package' >&2; exit 1"}, "no such package"},
 	} {
@@ -269,8 +308,10 @@ func TestScriptRefuses(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(r.dir, "output")); err == nil {
 				t.Errorf("names a binary: %s", r.read(t, "output"))
 			}
-			if left, _ := filepath.Glob(filepath.Join(r.dir, "temp dir", "*", "*")); len(left) > 0 {
-				t.Errorf("leaves %s", left)
+			for _, left := range []string{"temp dir/*/*", "tool cache/*/*/*/*"} {
+				if left, _ := filepath.Glob(filepath.Join(r.dir, left)); len(left) > 0 {
+					t.Errorf("leaves %s", left)
+				}
 			}
 		})
 	}

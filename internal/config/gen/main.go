@@ -1,12 +1,13 @@
-// Command gen writes what is made from the table of inputs: action.yml, docs/inputs.md and, where README.md has the
+// Command gen writes what is made from the table of inputs: action.yml, templates/publish.yml, docs/inputs.md and, where README.md has the
 // markers for it, its table. It is run by go generate in internal/config; a test fails when a file differs from what it
-// would write.
+// would write. With -release and -root it writes the files of a release somewhere else, which is how one is tried.
 package main
 
 import (
 	"bytes"
 	_ "embed"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -21,15 +22,28 @@ import (
 var releaseText string
 
 func main() {
-	if err := write("../.."); err != nil {
+	root := flag.String("root", "../..", "the folder to write to")
+	file := flag.String("release", "", "the file to take for release.txt")
+	flag.Parse()
+	text := releaseText
+	if *file != "" {
+		content, err := os.ReadFile(*file)
+		exitOn(err)
+		text = string(content)
+	}
+	exitOn(write(*root, text))
+}
+
+func exitOn(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 }
 
 // write brings the files below root up to date.
-func write(root string) error {
-	files, err := render(root)
+func write(root, releaseText string) error {
+	files, err := render(root, releaseText)
 	if err != nil {
 		return err
 	}
@@ -49,14 +63,15 @@ func write(root string) error {
 }
 
 // render makes the content of each file that depends on the table, by its path below root.
-func render(root string) (map[string][]byte, error) {
+func render(root, releaseText string) (map[string][]byte, error) {
 	released, err := parseRelease(releaseText)
 	if err != nil {
 		return nil, err
 	}
 	files := map[string][]byte{
-		"action.yml":     action(config.Inputs(), config.Outputs(), released),
-		"docs/inputs.md": reference(config.Inputs(), config.Outputs()),
+		"action.yml":            action(config.Inputs(), config.Outputs(), released),
+		"docs/inputs.md":        reference(config.Inputs(), config.Outputs()),
+		"templates/publish.yml": component(config.Inputs()),
 	}
 	readme, err := os.ReadFile(filepath.Join(root, "README.md"))
 	switch {

@@ -19,7 +19,9 @@ Every input has the same name everywhere. ` + "`airbyte-url`" + ` is
 
 - the flag ` + "`--airbyte-url`" + ` of the command,
 - the environment variable ` + "`AIRBYTE_PUBLISH_AIRBYTE_URL`" + `,
-- the input ` + "`airbyte-url`" + ` of the GitHub Action.
+- the input ` + "`airbyte-url`" + ` of the GitHub Action,
+- the input ` + "`airbyte-url`" + ` of the GitLab component, which sets that variable for its job. Secrets are no inputs there: set the variable in the
+  project's settings, masked.
 
 A flag beats the environment, the environment beats the action's input, that beats the connector's ` + "`metadata.yaml`" + `,
 and that beats the default. An empty value is the same as none. A variable that begins with ` + "`AIRBYTE_PUBLISH_`" + ` and is
@@ -30,7 +32,8 @@ from the file that the input with ` + "`-file`" + ` behind its name points to. O
 shows a step's inputs in its log, and hides only those.
 
 Booleans are ` + "`true`" + ` or ` + "`false`" + ` (also ` + "`True`, `TRUE`, `False`, `FALSE`" + `). Lists have one item per line or are separated by
-commas. Durations have a unit, as in ` + "`90s`, `15m`, `1h30m`" + `. Paths start from the working directory, that of ` + "`dockerfile`" + ` from the connector's folder.
+commas, or are a JSON array of strings. Durations have a unit, as in ` + "`90s`, `15m`, `1h30m`" + `. Paths start from the working directory, that of
+` + "`dockerfile`" + ` from the connector's folder.
 
 All inputs are checked before anything is contacted, and all problems are reported at once, with exit code 2.
 `)

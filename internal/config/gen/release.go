@@ -18,6 +18,12 @@ type binary struct {
 	runner, file, sha256 string
 }
 
+// arch is the name of the binary's folder in the runner's tool cache, as the toolkit of GitHub's own actions spells it.
+func (b binary) arch() string {
+	_, arch, _ := strings.Cut(b.runner, "-")
+	return strings.ToLower(arch)
+}
+
 // runners are the kinds of runners by the end of a released file's name.
 var runners = map[string]string{
 	"linux_amd64":       "Linux-X64",

@@ -35,7 +35,10 @@ func namesCluster(p config.Pulling) bool {
 // inspector is asked about the pulling side by publish: in any case where verify-pull says so, and else only about what
 // Airbyte could not run, if it is known where that was.
 func (r *run) inspector(cfg *config.Config, p *publish.Publisher) {
-	if p.VerifyPull = cfg.Pulling.Verify == config.Kubernetes; p.VerifyPull || cfg.Pulling.Verify == config.Nowhere && namesCluster(cfg.Pulling) {
+	in := cfg.Pulling
+	p.VerifyPull = in.Verify == config.Kubernetes
+	// What was loaded into nodes can't be pulled by them.
+	if p.VerifyPull || in.Verify == config.Nowhere && !in.Docker.Load && namesCluster(in) {
 		p.Deployment = r.cluster(cfg, string(config.VerifyPull))
 	}
 }

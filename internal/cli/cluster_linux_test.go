@@ -75,7 +75,6 @@ func TestVerifyPullVerb(t *testing.T) {
 		"nothing":  {"verify-pull"},
 		"registry": {"verify-pull", "ghcr.io"},
 		"output":   {"verify-pull", "--output", "xml", "ghcr.io/acme/source-erp:1"},
-		"host":     {"verify-pull", "--verify-pull", "docker-host", "ghcr.io/acme/source-erp:1"},
 	} {
 		if got := env.run(t, args...); got.code != 2 {
 			t.Errorf("%s: %d %s", what, got.code, got)

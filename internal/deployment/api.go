@@ -139,10 +139,10 @@ func (c *connection) call(ctx context.Context, r request, out any) error {
 			}
 			return nil
 		}
-		if !again || attempt == attempts || ctx.Err() != nil {
-			return c.explain(r, err)
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return &fault.Error{Code: fault.Interrupted, Op: r.op, Object: r.object(), Cause: "the run was interrupted", Remedy: "Run it again.", Err: ctx.Err()}
 		}
-		if err := c.sleep(ctx, time.Duration(attempt*attempt)*250*time.Millisecond); err != nil {
+		if !again || attempt == attempts || c.sleep(ctx, time.Duration(attempt*attempt)*250*time.Millisecond) != nil {
 			return c.explain(r, err)
 		}
 	}

@@ -2,6 +2,7 @@ package deployment
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -89,6 +90,9 @@ func (c *connection) find(ctx context.Context) (*installation, error) {
 		namespace = "default"
 	}
 	found, err := c.launchers(ctx, namespace)
+	if f, ok := errors.AsType[*fault.Error](err); ok && f.Code == fault.ClusterDenied && c.namespace == "" {
+		f.Remedy = "Set kube-namespace to the namespace that Airbyte is installed in: without it, default was looked into. " + f.Remedy
+	}
 	if err != nil {
 		return nil, err
 	}

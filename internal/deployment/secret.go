@@ -251,7 +251,7 @@ func (c *Cluster) ApplySecret(ctx context.Context, s PullSecret, force bool) (Ou
 }
 
 // settleTime is longer than another run takes between reading and writing.
-const settleTime = 500 * time.Millisecond
+const settleTime = time.Second
 
 func (c *connection) applySecret(ctx context.Context, s PullSecret, force bool) (Outcome, error) {
 	var held corev1.Secret

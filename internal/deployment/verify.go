@@ -39,7 +39,7 @@ func (c *Cluster) VerifyPull(ctx context.Context, repository image.Repository, t
 	var made corev1.Pod
 	err = conn.call(ctx, request{method: http.MethodPost, api: core, namespace: p.Namespace, resource: "pods", body: p, op: "create", once: true}, &made)
 	if err != nil {
-		if !errors.As(err, new(*apiError)) {
+		if e, answered := errors.AsType[*apiError](err); !answered || e.code >= http.StatusInternalServerError {
 			// It may have been made all the same.
 			err = errors.Join(err, c.remove(ctx, conn, p.Namespace, p.Name))
 		}

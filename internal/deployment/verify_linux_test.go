@@ -319,6 +319,8 @@ func TestDeniedRightsAreExplained(t *testing.T) {
 	// What doctor may is not enough for a pod.
 	err = as(t, n, "doctor", func(o *deployment.ClusterOptions) { o.Verb = "verify-pull" }).VerifyPull(t.Context(), "ghcr.io/acme/source-erp", "1.4.0", digest, &notes{})
 	has(t, err, fault.ClusterDenied, "create pods")
+	err = client(n, nobody, "verify-pull", func(o *deployment.ClusterOptions) { o.Kubeconfig = n.Kubeconfig(nobody, "") }).VerifyPull(t.Context(), "ghcr.io/acme/source-erp", "1.4.0", digest, &notes{})
+	has(t, err, fault.ClusterDenied, "Set kube-namespace", "default was looked into")
 	err = client(n, "wrong", "verify-pull").VerifyPull(t.Context(), "ghcr.io/acme/source-erp", "1.4.0", digest, &notes{})
 	has(t, err, fault.ClusterDenied, "does not take the credentials")
 }

@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"internal/registry/registrytest": nil,
 	"internal/build/buildtest":       {"internal/registry/registrytest"},
 	"internal/selfimage":             {"internal/build", "internal/connector", "internal/fault", "internal/image", "internal/registry"},
+	"internal/selfimage/strip":       nil,
 	"internal/selfimage/push":        {"internal/build", "internal/connector", "internal/fault", "internal/image", "internal/registry", "internal/selfimage"},
 	"internal":                       nil, // this test's own package
 

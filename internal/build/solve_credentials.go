@@ -8,11 +8,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"sync"
-	"time"
 
 	"github.com/docker/cli/cli/config/types"
-	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/moby/buildkit/session/auth"
 	"github.com/moby/buildkit/session/auth/authprovider"
@@ -53,8 +50,7 @@ func (a *authority) VerifyTokenAuthority(
 }
 
 func (b *Builder) authority() (*authority, error) {
-	cache := &credentialCache{look: b.options.Credentials}
-	config := authprovider.DockerAuthProviderConfig{AuthConfigProvider: cache.get}
+	config := authprovider.DockerAuthProviderConfig{AuthConfigProvider: b.lent}
 	server, ok := authprovider.NewDockerAuthProvider(config).(auth.AuthServer)
 	if !ok {
 		return nil, errors.New("BuildKit's provider of credentials is not what it was")
@@ -64,43 +60,18 @@ func (b *Builder) authority() (*authority, error) {
 	return &authority{AuthServer: server, seed: seed}, nil
 }
 
-// credentialCache remembers credentials for a build, because an engine asks several times for each host, and a helper
-// may take a second.
-type credentialCache struct {
-	look func(ctx context.Context, host string) (authn.AuthConfig, error)
-
-	mu    sync.Mutex
-	found map[string]cachedCredential
-}
-
-type cachedCredential struct {
-	types.AuthConfig
-	at time.Time
-}
-
-func (c *credentialCache) get(
-	ctx context.Context, host string, _ []string, expired authprovider.ExpireCachedAuthCheck,
-) (types.AuthConfig, error) {
-	if c.look == nil {
+// lent is what an engine is told for a host. It is asked for each time, several times a build: whoever looks it up keeps
+// what is still good, and knows when that ends, which a cache here would not.
+func (b *Builder) lent(ctx context.Context, host string, _ []string, _ authprovider.ExpireCachedAuthCheck) (types.AuthConfig, error) {
+	if b.options.Credentials == nil {
 		return types.AuthConfig{}, nil
 	}
 	if host == authprovider.DockerHubRegistryHost {
 		host = name.DefaultRegistry
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if cached, ok := c.found[host]; ok && !expired(cached.at, host) {
-		return cached.AuthConfig, nil
-	}
-	a, err := c.look(ctx, host)
+	a, err := b.options.Credentials(ctx, host)
 	if err != nil {
 		return types.AuthConfig{}, err
 	}
-	if c.found == nil {
-		c.found = map[string]cachedCredential{}
-	}
-	found := types.AuthConfig{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken,
-		RegistryToken: a.RegistryToken}
-	c.found[host] = cachedCredential{found, time.Now()}
-	return found, nil
+	return types.AuthConfig{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken, RegistryToken: a.RegistryToken}, nil
 }

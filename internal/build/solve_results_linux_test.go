@@ -235,13 +235,21 @@ func TestCaches(t *testing.T) {
 		t.Errorf("the log does not say that gha is left out:\n%s", log)
 	}
 	for _, from := range []string{r.Addr + "/acme/cache:1", "type=local,src=" + folder} {
-		o := r.Builder.options
-		o.BuildkitHosts = []string{buildtest.Buildkitd(t, buildtest.BuildkitdOptions{}).Address}
 		c := c
 		c.Recipe.CacheTo, c.Recipe.CacheFrom = nil, []string{from, r.Addr + "/acme/none:1"}
-		_, log := r.built(t, newBuilder(t, o), c)
-		if !strings.Contains(log, "RUN echo made $RANDOM > /made: cached") {
-			t.Errorf("%s: the step was not cached:\n%s", from, log)
+		// BuildKit now and then runs a step on a busy machine before it has read the cache that has it: seen twice with the
+		// local one, with the step before taken from the cache. A cache that was not used would never make it cached.
+		for try := 1; ; try++ {
+			o := r.Builder.options
+			o.BuildkitHosts = []string{buildtest.Buildkitd(t, buildtest.BuildkitdOptions{}).Address}
+			_, log := r.built(t, newBuilder(t, o), c)
+			if strings.Contains(log, "RUN echo made $RANDOM > /made: cached") {
+				break
+			}
+			if try == 3 {
+				t.Errorf("%s: the step was not cached:\n%s", from, log)
+				break
+			}
 		}
 	}
 	c.Recipe.CacheTo, c.Recipe.CacheFrom = []string{"type=registry,ref=127.0.0.1:1/none:1"}, nil

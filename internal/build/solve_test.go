@@ -11,7 +11,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/moby/buildkit/session/auth/authprovider"
@@ -86,33 +85,31 @@ func TestGitHubCacheIsLent(t *testing.T) {
 	}
 }
 
-func TestCredentialsAreAskedForOncePerHost(t *testing.T) {
+// TestWhatAnEngineIsLent: everything of the credential, under the host's one name, and anew each time, since it may have
+// ended in between.
+func TestWhatAnEngineIsLent(t *testing.T) {
 	t.Parallel()
 	var asked []string
-	cache := &credentialCache{look: func(_ context.Context, host string) (authn.AuthConfig, error) {
+	b := &Builder{options: Options{Credentials: func(_ context.Context, host string) (authn.AuthConfig, error) {
 		asked = append(asked, host)
 		if host == "bad.example.com" {
 			return authn.AuthConfig{}, errors.New("helper failed")
 		}
 		return authn.AuthConfig{Username: host, Password: "p", IdentityToken: "i", RegistryToken: "r"}, nil
-	}}
-	fresh := func(time.Time, string) bool { return false }
-	for _, host := range []string{authprovider.DockerHubRegistryHost, "ghcr.io", authprovider.DockerHubRegistryHost, "ghcr.io"} {
-		got, err := cache.get(t.Context(), host, nil, fresh)
+	}}}
+	for _, host := range []string{authprovider.DockerHubRegistryHost, "ghcr.io", "ghcr.io"} {
+		got, err := b.lent(t.Context(), host, nil, nil)
 		if err != nil || got.Password != "p" || got.IdentityToken != "i" || got.RegistryToken != "r" {
 			t.Errorf("%s: got %+v, %v", host, got, err)
 		}
 	}
-	if _, err := cache.get(t.Context(), "bad.example.com", nil, fresh); err == nil {
+	if _, err := b.lent(t.Context(), "bad.example.com", nil, nil); err == nil {
 		t.Error("the helper's failure is lost")
 	}
-	if _, err := cache.get(t.Context(), "ghcr.io", nil, func(time.Time, string) bool { return true }); err != nil {
-		t.Error(err)
-	}
-	if want := []string{"index.docker.io", "ghcr.io", "bad.example.com", "ghcr.io"}; !slices.Equal(asked, want) {
+	if want := []string{"index.docker.io", "ghcr.io", "ghcr.io", "bad.example.com"}; !slices.Equal(asked, want) {
 		t.Errorf("asked for %q, want %q", asked, want)
 	}
-	if got, err := (&credentialCache{}).get(t.Context(), "x", nil, fresh); err != nil || got.Username != "" {
+	if got, err := (&Builder{}).lent(t.Context(), "x", nil, nil); err != nil || got.Username != "" {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/sandbox"
 	"github.com/airbyte-publish/airbyte-publish/internal/sandbox/connectors"
 )
@@ -153,7 +154,11 @@ func TestInterruptedCreate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ctx, interrupt := context.WithCancel(t.Context())
-			env, _, _ := openSandbox(t, sandbox.AirbyteOptions{Version: "1.8.0", SpecDelay: delay, OnRequest: func(r *http.Request, _ []byte) {
+			// Only the delay is to count: a busy machine takes seconds to pull and run an image.
+			spec := func(context.Context, string) (connector.SpecRun, error) {
+				return connector.SpecRun{Stdout: []byte(`{"type":"SPEC","spec":{"connectionSpecification":{"type":"object"}}}`)}, nil
+			}
+			env, _, _ := openSandbox(t, sandbox.AirbyteOptions{Version: "1.8.0", SpecDelay: delay, RunSpec: spec, OnRequest: func(r *http.Request, _ []byte) {
 				if strings.HasSuffix(r.URL.Path, "/create_custom") {
 					interrupt()
 				}

@@ -15,6 +15,7 @@ import (
 	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 	"github.com/airbyte-publish/airbyte-publish/internal/host"
+	"github.com/airbyte-publish/airbyte-publish/internal/image"
 	"github.com/airbyte-publish/airbyte-publish/internal/publish"
 	"github.com/airbyte-publish/airbyte-publish/internal/registry"
 	"github.com/airbyte-publish/airbyte-publish/internal/report"
@@ -72,6 +73,7 @@ func (r *run) do(ctx context.Context, lookup config.Lookup) (err error) {
 	r.host.Mask(cfg.Secrets()...)
 	var result publish.Result
 	code := exitInputs
+	err = errors.Join(err, registry.Check(r.registryOptions(cfg)))
 	if err == nil {
 		for _, f := range cfg.Warnings {
 			log{section}.Finding(f)
@@ -95,11 +97,10 @@ func (r *run) do(ctx context.Context, lookup config.Lookup) (err error) {
 func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section) (_ publish.Result, err error) {
 	transfer := &transfer{section: section}
 	defer transfer.end()
-	images := registry.New(registry.Options{
-		Username: cfg.Registry.Username, Password: cfg.Registry.Password, Token: cfg.Registry.Token, Hosts: hosts(cfg.Connectors),
-		TLS: cfg.Registry.TLS, PlainHTTP: cfg.Registry.PlainHTTP, Getenv: r.Getenv, UserAgent: userAgent(),
-		Log: func(line string) { section.Info("%s", line) }, Progress: transfer.progress, Secret: r.host.Mask,
-	})
+	options := r.registryOptions(cfg)
+	options.Log = func(line string) { section.Info("%s", line) }
+	options.Progress, options.Secret = transfer.progress, r.host.Mask
+	images := registry.New(options)
 	builder := build.New(build.Options{
 		Open: images.Open, Getenv: r.Getenv, UserAgent: userAgent(), Builder: cfg.Build.Builder, BuildkitHosts: cfg.Build.BuildkitHosts,
 		Jobs: cfg.Jobs, Credentials: images.Credentials, Hosts: hosts(cfg.Connectors), PlainHTTP: images.PlainHTTP,
@@ -134,6 +135,31 @@ func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section
 	result := p.Publish(ctx, cfg.Connectors)
 	result.Engines = builder.Engines()
 	return result, nil
+}
+
+// registryOptions are what the inputs say of the registry.
+func (r *run) registryOptions(cfg *config.Config) registry.Options {
+	in := cfg.Registry
+	o := registry.Options{
+		Provider: in.Provider, Username: in.Username, Password: in.Password, Token: in.Token, IDTokens: r.host,
+		AWSRoleARN: in.AWSRoleARN, GCPProvider: in.GCPProvider, GCPServiceAccount: in.GCPServiceAccount, AzureTenantID: in.AzureTenantID,
+		AzureClientID: in.AzureClientID, DockerHubConnectionID: in.DockerHubConnectionID, CreateRepository: in.CreateRepository,
+		PullUsername: in.PullUsername, PullPassword: in.PullPassword, Hosts: hosts(cfg.Connectors), Repositories: repositories(cfg.Connectors),
+		TLS: in.TLS, PlainHTTP: in.PlainHTTP,
+		Getenv: r.Getenv, UserAgent: userAgent(),
+	}
+	if in.OIDCToken != "" {
+		o.IDTokens, o.OIDCGiven = registry.StaticIDToken(in.OIDCToken), true
+	}
+	return o
+}
+
+func repositories(connectors []connector.Connector) []image.Repository {
+	var all []image.Repository
+	for _, c := range connectors {
+		all = append(all, c.Repository)
+	}
+	return all
 }
 
 // hosts are the registries that the connectors are published to.

@@ -45,21 +45,74 @@ func (r *reader) oneOf(what string, inputs ...string) {
 		strings.Join(found[1:], " and "), what), "Keep one of them.")
 }
 
+// federationInputs ask, each for one provider, for an exchange of the CI host's OIDC token.
+var federationInputs = []string{"aws-role-arn", "gcp-workload-identity-provider", "azure-client-id", "dockerhub-connection-id"}
+
 func (r *reader) registry() Registry {
-	r.together("registry-username", "registry-password")
-	r.oneOf("sign in to the registry", "registry-username", "registry-token")
+	// A password alone may be one that says itself whose it is; that depends on the registry.
+	if r.given("registry-username") {
+		r.together("registry-username", "registry-password")
+	}
+	r.together("pull-username", "pull-password")
+	r.together("azure-tenant-id", "azure-client-id")
+	if r.given("gcp-service-account") && !r.given("gcp-workload-identity-provider") {
+		r.together("gcp-workload-identity-provider", "gcp-service-account")
+	}
+	// A password that comes with a user name is told of by that.
+	ways := []string{"registry-username", "registry-token"}
+	if !r.given("registry-username") {
+		ways[0] = "registry-password"
+	}
+	r.oneOf("sign in to the registry", ways...)
+	for _, input := range federationInputs {
+		// A run may publish to registries of several clouds, so these don't exclude each other.
+		if way := slices.IndexFunc(ways, r.given); r.given(input) && way >= 0 {
+			r.oneOf("sign in to the registry", input, ways[way])
+		}
+	}
 	access := Registry{
+		Provider:  r.enum("registry-provider"),
 		Username:  r.text("registry-username"),
 		Password:  r.text("registry-password"),
 		Token:     r.text("registry-token"),
-		TLS:       r.tls("registry-ca-certificate", "registry-client-certificate", "registry-client-key"),
-		PlainHTTP: r.bool("registry-plain-http"),
+		OIDCToken: r.text("oidc-token"), AWSRoleARN: r.matching("aws-role-arn", roleARN, "arn:aws:iam::123456789012:role/publish"),
+		GCPProvider: r.matching("gcp-workload-identity-provider", workloadIdentity,
+			"projects/123456789/locations/global/workloadIdentityPools/ci/providers/github"),
+		GCPServiceAccount:     r.matching("gcp-service-account", serviceAccount, "publish@my-project.iam.gserviceaccount.com"),
+		AzureTenantID:         r.matching("azure-tenant-id", azureID, "11111111-2222-3333-4444-555555555555"),
+		AzureClientID:         r.matching("azure-client-id", azureID, "11111111-2222-3333-4444-555555555555"),
+		DockerHubConnectionID: r.matching("dockerhub-connection-id", azureID, "11111111-2222-3333-4444-555555555555"),
+		TLS:                   r.tls("registry-ca-certificate", "registry-client-certificate", "registry-client-key"),
+		PlainHTTP:             r.bool("registry-plain-http"),
+		CreateRepository:      r.bool("create-repository"),
+		PullUsername:          r.text("pull-username"),
+		PullPassword:          r.text("pull-password"),
 	}
-	if strings.Contains(access.Username, ":") {
-		r.reject(fault.InvalidInput, "registry-username", "it holds a colon, which ends a user name in HTTP basic authentication",
-			"Give the user name alone, and the rest by registry-password.")
+	for _, user := range []string{"registry-username", "pull-username"} {
+		if strings.Contains(r.text(user), ":") {
+			r.reject(fault.InvalidInput, user, "it holds a colon, which ends a user name in HTTP basic authentication",
+				"Give the user name alone, and the rest by "+strings.Replace(user, "username", "password", 1)+".")
+		}
 	}
 	return access
+}
+
+// The forms of the clouds' names. They go into addresses and messages, so nothing else may stand in them.
+var (
+	roleARN          = regexp.MustCompile(`^arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+$`)
+	workloadIdentity = regexp.MustCompile(`^(//iam\.googleapis\.com/)?projects/[^/\s]+/locations/[a-z0-9-]+/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+$`)
+	serviceAccount   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9][A-Za-z0-9.-]*\.[a-z]+$`)
+	azureID          = regexp.MustCompile(`^[0-9A-Za-z][0-9A-Za-z.-]*$`)
+)
+
+// matching is a text of a form; example shows it.
+func (r *reader) matching(input string, form *regexp.Regexp, example string) string {
+	v := r.text(input)
+	if v != "" && !form.MatchString(v) {
+		r.reject(fault.InvalidInput, input, r.values[input].String()+" does not have the right form", "It looks like "+example+".")
+		return ""
+	}
+	return v
 }
 
 func (r *reader) airbyte(required bool) Airbyte {

@@ -57,10 +57,18 @@ type Config struct {
 	secrets []string
 }
 
-// Registry is how to reach the registry. Username and Password are both set or both empty; Token is set only
-// without them.
+// Registry is how to reach the registry. Token is set only without Password, and Username only with it.
 type Registry struct {
+	// Provider is "auto" or the kind of registry.
+	Provider                  string
 	Username, Password, Token string
+	// OIDCToken is the CI job's token where it was given; the others say what to exchange one for.
+	OIDCToken                                           string
+	AWSRoleARN, GCPProvider, GCPServiceAccount          string
+	AzureTenantID, AzureClientID, DockerHubConnectionID string
+	CreateRepository                                    bool
+	// PullUsername and PullPassword are what the deployment pulls with, both or none.
+	PullUsername, PullPassword string
 	// TLS is nil when nothing about it was given.
 	TLS       *tls.Config
 	PlainHTTP bool

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -22,7 +23,7 @@ func TestDefaults(t *testing.T) {
 	t.Parallel()
 	c := world{}.mustLoad(t)
 	if !c.Register || c.DryRun || c.Jobs != 4 || c.IfTagExists != config.Fail || c.Airbyte.Timeout != 15*time.Minute ||
-		c.Registry != (config.Registry{}) || c.Airbyte.URL.String() != "https://airbyte.example.com" || c.WorkspaceIDs != nil || c.Warnings != nil {
+		c.Registry != (config.Registry{Provider: "auto"}) || c.Airbyte.URL.String() != "https://airbyte.example.com" || c.WorkspaceIDs != nil || c.Warnings != nil {
 		t.Errorf("%+v", c)
 	}
 	got := c.Connectors[0]
@@ -90,6 +91,20 @@ func TestPrecedenceOfSecretsAndTheirFiles(t *testing.T) {
 	}
 }
 
+// TestKeyFilesOfManyLines: a service account's key comes as it was downloaded, or in base64 as a terminal prints it.
+func TestKeyFilesOfManyLines(t *testing.T) {
+	t.Parallel()
+	key := "{\n  \"type\": \"service_account\",\n  \"private_key\": \"-----BEGIN\\nKEY\"\n}\n"
+	compact := `{"type":"service_account","private_key":"-----BEGIN\nKEY"}`
+	plain := base64.StdEncoding.EncodeToString([]byte(key))
+	for given, want := range map[string]string{key: compact, plain[:20] + "\n" + plain[20:] + "\n": plain} {
+		c := world{files: map[string]string{"metadata.yaml": erp, "key": given}, env: env("registry-username", "_json_key", "registry-password-file", "key")}.mustLoad(t)
+		if c.Registry.Password != want || !slices.Contains(c.Secrets(), want) {
+			t.Errorf("got %q", c.Registry.Password)
+		}
+	}
+}
+
 // TestEveryInputHasAnEffect sets each input of the table alone, or with what it needs, and looks for a difference.
 func TestEveryInputHasAnEffect(t *testing.T) {
 	t.Parallel()
@@ -103,32 +118,46 @@ func TestEveryInputHasAnEffect(t *testing.T) {
 		// wrong tells that without the input the rest is wrong.
 		wrong bool
 	}{
-		"connectors":                  {value: ".\nother", with: env("image", "ghcr.io/acme/{connector}", "tag", "1", "connector-type", "source")},
-		"connector-type":              {value: "destination"},
-		"name":                        {value: "Other"},
-		"documentation-url":           {value: "https://example.com/other"},
-		"resource-requirements":       {value: `{"default":{"cpu_limit":"1"}}`},
-		"dry-run":                     {value: "TRUE"},
-		"jobs":                        {value: "64"},
-		"image":                       {value: "localhost:5000/{connector}"},
-		"tag":                         {value: "2.0.0-rc.1"},
-		"tag-pattern":                 {value: `release-(?P<version>.+)`, with: gitTag, wrong: true},
-		"extra-tags":                  {value: "latest, stable\n1.2"},
-		"if-tag-exists":               {value: "overwrite"},
-		"source":                      {value: "oci:{connector}"},
-		"dockerfile":                  {value: "docker/Dockerfile"},
-		"target":                      {value: "final"},
-		"platforms":                   {value: "linux/amd64,linux/arm64"},
-		"build-args":                  {value: "VERSION=1=2\nFROM_HERE", with: map[string]string{"FROM_HERE": "x"}},
-		"build-secrets":               {value: "id=npm,env=NPM_TOKEN\nid=file,src=secret", with: map[string]string{"NPM_TOKEN": "x"}},
-		"labels":                      {value: "team=data"},
-		"cache-from":                  {value: "type=registry,ref=ghcr.io/acme/cache\nghcr.io/acme/other"},
-		"cache-to":                    {value: "type=inline"},
-		"builder":                     {value: "docker"},
-		"buildkit-host":               {value: "unix:///run/a.sock,tcp://10.0.0.1:1234?cacert=ca.pem"},
-		"provenance":                  {value: "true"},
-		"sbom":                        {value: "true"},
-		"registry-username":           {value: "u", with: env("registry-password", "p"), wrong: true},
+		"connectors":                     {value: ".\nother", with: env("image", "ghcr.io/acme/{connector}", "tag", "1", "connector-type", "source")},
+		"connector-type":                 {value: "destination"},
+		"name":                           {value: "Other"},
+		"documentation-url":              {value: "https://example.com/other"},
+		"resource-requirements":          {value: `{"default":{"cpu_limit":"1"}}`},
+		"dry-run":                        {value: "TRUE"},
+		"jobs":                           {value: "64"},
+		"image":                          {value: "localhost:5000/{connector}"},
+		"tag":                            {value: "2.0.0-rc.1"},
+		"tag-pattern":                    {value: `release-(?P<version>.+)`, with: gitTag, wrong: true},
+		"extra-tags":                     {value: "latest, stable\n1.2"},
+		"if-tag-exists":                  {value: "overwrite"},
+		"source":                         {value: "oci:{connector}"},
+		"dockerfile":                     {value: "docker/Dockerfile"},
+		"target":                         {value: "final"},
+		"platforms":                      {value: "linux/amd64,linux/arm64"},
+		"build-args":                     {value: "VERSION=1=2\nFROM_HERE", with: map[string]string{"FROM_HERE": "x"}},
+		"build-secrets":                  {value: "id=npm,env=NPM_TOKEN\nid=file,src=secret", with: map[string]string{"NPM_TOKEN": "x"}},
+		"labels":                         {value: "team=data"},
+		"cache-from":                     {value: "type=registry,ref=ghcr.io/acme/cache\nghcr.io/acme/other"},
+		"cache-to":                       {value: "type=inline"},
+		"builder":                        {value: "docker"},
+		"buildkit-host":                  {value: "unix:///run/a.sock,tcp://10.0.0.1:1234?cacert=ca.pem"},
+		"provenance":                     {value: "true"},
+		"sbom":                           {value: "true"},
+		"registry-provider":              {value: "generic"},
+		"oidc-token":                     {value: "a.b.c"},
+		"oidc-token-file":                {value: "secret"},
+		"aws-role-arn":                   {value: "arn:aws:iam::123456789012:role/ci/publish"},
+		"gcp-workload-identity-provider": {value: "projects/1/locations/global/workloadIdentityPools/ci/providers/github"},
+		"gcp-service-account": {value: "publish@acme.iam.gserviceaccount.com",
+			with: env("gcp-workload-identity-provider", "projects/1/locations/global/workloadIdentityPools/ci/providers/github")},
+		"azure-tenant-id":             {value: id, with: env("azure-client-id", id), wrong: true},
+		"azure-client-id":             {value: id, with: env("azure-tenant-id", id), wrong: true},
+		"dockerhub-connection-id":     {value: id},
+		"create-repository":           {value: "true"},
+		"pull-username":               {value: "u", with: env("pull-password", "p"), wrong: true},
+		"pull-password":               {value: "p", with: env("pull-username", "u"), wrong: true},
+		"pull-password-file":          {value: "secret", with: env("pull-username", "u"), wrong: true},
+		"registry-username":           {value: "u", with: env("registry-password", "p")},
 		"registry-password":           {value: "p", with: env("registry-username", "u"), wrong: true},
 		"registry-password-file":      {value: "secret", with: env("registry-username", "u"), wrong: true},
 		"registry-token":              {value: "t"},

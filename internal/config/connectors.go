@@ -75,7 +75,10 @@ func (r *reader) oneRegistry(connectors []connector.Connector) {
 	if len(hosts) < 2 {
 		return
 	}
-	for _, input := range []string{"registry-username", "registry-token", "registry-client-certificate"} {
+	for _, input := range []string{"registry-username", "registry-password", "registry-token", "registry-client-certificate", "pull-username"} {
+		if input == "registry-password" && r.given("registry-username") {
+			continue
+		}
 		if r.given(input) {
 			r.reject(fault.ConflictingInputs, input, "the connectors are published to several registries ("+
 				strings.Join(slices.Sorted(maps.Keys(hosts)), ", ")+"), and it belongs to one of them",
@@ -169,7 +172,7 @@ func (r *reader) repository(f folder) (image.Repository, bool) {
 			"The only one is "+placeholder+", the connector's image name.")
 		return "", false
 	}
-	repository, err := image.ParseRepository(c.text)
+	repository, err := image.ParseRepository(image.LowerGitHub(c.text))
 	if err != nil {
 		r.rephrase(c, err)
 	}

@@ -1,6 +1,9 @@
 package config
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"strings"
 	"unicode"
@@ -47,11 +50,31 @@ const unreadable = "unreadable"
 
 // oneLine refuses line breaks and control characters in a secret that is sent in a header, where they would end it.
 func (r *reader) oneLine(i Input, v value) value {
+	// A key file of Google's is JSON of many lines, and base64 comes in lines too. What is the same without line breaks
+	// is taken without.
+	if joined, ok := oneLineOf(v.text); i.Kind == Text && ok {
+		v.text = joined
+		r.secrets.add(v.text)
+	}
 	if i.Kind == Text && strings.ContainsFunc(v.text, unicode.IsControl) {
 		r.reject(fault.InvalidInput, i.Name, "the value from "+v.from+" holds a line break or another control character",
 			"Set it again without; it may have been cut off or joined when it was copied.")
 	}
 	return v
+}
+
+// oneLineOf joins the lines of JSON and of base64, in which line breaks mean nothing.
+func oneLineOf(text string) (string, bool) {
+	if !strings.ContainsAny(text, "\r\n") {
+		return "", false
+	}
+	var line bytes.Buffer
+	if strings.HasPrefix(strings.TrimSpace(text), "{") && json.Compact(&line, []byte(text)) == nil {
+		return line.String(), true
+	}
+	joined := strings.Join(strings.Fields(text), "")
+	plain, err := base64.StdEncoding.DecodeString(joined)
+	return joined, err == nil && json.Valid(plain)
 }
 
 // secrets are values that must not be shown.

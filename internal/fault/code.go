@@ -64,6 +64,14 @@ const (
 	CredentialHelper    Code = "AP316"
 	TokenServer         Code = "AP317"
 
+	NoIDToken            Code = "AP318"
+	OIDCRefused          Code = "AP319"
+	CloudSignIn          Code = "AP320"
+	CloudDenied          Code = "AP321"
+	RepositoryNotCreated Code = "AP322"
+	ClockWrong           Code = "AP323"
+	PullDenied           Code = "AP324"
+
 	NoBuilder         Code = "AP401"
 	BaseImage         Code = "AP402"
 	AssemblyFailed    Code = "AP403"
@@ -170,6 +178,14 @@ var Titles = map[Code]string{
 	BodyTooLarge:        "something in front of the registry limits upload size",
 	CredentialHelper:    "a docker credential helper failed",
 	TokenServer:         "the registry's token server can't be used",
+
+	NoIDToken:            "no OIDC token can be had",
+	OIDCRefused:          "the OIDC token was refused",
+	CloudSignIn:          "signing in to the registry's cloud failed",
+	CloudDenied:          "the cloud identity may not sign in to the registry",
+	RepositoryNotCreated: "the repository could not be created",
+	ClockWrong:           "this machine's clock is wrong",
+	PullDenied:           "the deployment's credentials can't pull the image",
 
 	NoBuilder:         "nothing here can build this folder",
 	BaseImage:         "the base image can't be used",

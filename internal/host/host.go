@@ -8,6 +8,7 @@
 package host
 
 import (
+	"context"
 	"io"
 	"os"
 	"reflect"
@@ -85,6 +86,9 @@ type Host interface {
 	Redacting(w io.Writer) io.WriteCloser
 	// Section begins a stretch of the log. An empty title gives one without heading, for the run itself.
 	Section(title string, options ...SectionOption) Section
+	// IDToken returns the job's OIDC token for an audience, masked already. Its error is a *fault.Error, also on hosts
+	// that give none when asked.
+	IDToken(ctx context.Context, audience string) (string, error)
 	// WriteOutputs hands values to later steps or jobs, as the host does that. Its errors are *fault.Error.
 	WriteOutputs(outputs []Output) error
 	// WriteSummary hands over a Markdown summary, as the host does that. Its errors are *fault.Error.

@@ -2,6 +2,7 @@ package host
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"slices"
@@ -34,6 +35,8 @@ type dialect interface {
 	// left out.
 	writeOutputs(outputs []Output) (notes []string, err error)
 	writeSummary(markdown string) (notes []string, err error)
+	// idToken gets the job's OIDC token for an audience.
+	idToken(ctx context.Context, audience string) (string, error)
 }
 
 // logger is a Host: what all hosts have in common, around a dialect.

@@ -63,6 +63,16 @@ func ParseRepository(s string) (Repository, error) {
 	return Repository(s), nil
 }
 
+// LowerGitHub lower-cases a repository on GitHub's registry: owners and repositories there have one name in any case,
+// and ${{ github.repository_owner }} is written as its owner likes it. Others are returned as they are.
+func LowerGitHub(s string) string {
+	host, _, _ := strings.Cut(strings.ToLower(s), "/")
+	if host == "ghcr.io" || strings.HasPrefix(host, "containers.") && strings.HasSuffix(host, ".ghe.com") {
+		return strings.ToLower(s)
+	}
+	return s
+}
+
 // pathPattern is the grammar of a repository's path in the OCI distribution specification.
 var pathPattern = regexp.MustCompile(`^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$`)
 

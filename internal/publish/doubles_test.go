@@ -130,11 +130,29 @@ type registry struct {
 	artifacts map[string]image.Artifact
 	fail      map[string]error
 	onPush    func()
+	pullsAs   bool
 }
 
 func (r *registry) CheckPush(_ context.Context, repository image.Repository) error {
 	r.add("check-push %s", repository)
 	return r.fail["check-push"]
+}
+
+func (r *registry) CheckMove(_ context.Context, repository image.Repository, tag string) error {
+	r.add("check-move %s:%s", repository, tag)
+	return r.fail["check-move"]
+}
+
+func (r *registry) Prepare(_ context.Context, repository image.Repository) error {
+	r.add("prepare %s", repository)
+	return r.fail["prepare"]
+}
+
+func (r *registry) PullsAs() bool { return r.pullsAs }
+
+func (r *registry) CheckPull(_ context.Context, repository image.Repository, digest string, _ connector.Log) error {
+	r.add("check-pull %s@%s", repository, digest)
+	return r.fail["check-pull"]
 }
 
 func (r *registry) Digest(_ context.Context, repository image.Repository, tag string) (string, error) {

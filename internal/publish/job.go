@@ -19,8 +19,9 @@ type job struct {
 	log       connector.Log
 	planning  bool
 
-	// held is the digest that the tag holds in the registry before the run, or "".
-	held string
+	// held is the digest that the tag holds in the registry before the run, or "", and extras those of the extra tags.
+	held   string
+	extras map[string]string
 	// spec is what the image printed on this machine; nil when it was not run.
 	spec *connector.Spec
 	// digest is the image's, as soon as it is known, and moved tells that the tag was moved to it.
@@ -92,7 +93,23 @@ func (j *job) readTag(ctx context.Context) error {
 		j.log.Info("%s does not exist yet", c.Reference())
 	}
 	if held == "" || j.IfTagExists == Overwrite {
-		return j.Publisher.Registry.CheckPush(ctx, c.Repository)
+		if err := j.Publisher.Registry.CheckPush(ctx, c.Repository); err != nil {
+			return err
+		}
+	}
+	j.extras = map[string]string{}
+	for _, tag := range c.ExtraTags {
+		extra, err := j.Publisher.Registry.Digest(ctx, c.Repository, tag)
+		if err != nil {
+			return err
+		}
+		if j.extras[tag] = extra; extra == "" || extra == held {
+			// One that is in place already need not be moved.
+			continue
+		}
+		if err := j.Publisher.Registry.CheckMove(ctx, c.Repository, tag); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -187,10 +204,15 @@ func (j *job) build(ctx context.Context, targets []target) (image.Artifact, erro
 		return found.Digest != "" && found.Digest == j.held && unchanged(targets) && j.IfTagExists != Overwrite
 	}
 	var planned connector.Image
-	checks := connector.Checks{Plan: func(_ context.Context, found connector.Image) error {
+	checks := connector.Checks{Plan: func(ctx context.Context, found connector.Image) error {
 		planned = found
 		if err := j.checkTag(found.Digest); err != nil {
 			return err
+		}
+		if j.held != "" && j.held != found.Digest && j.IfTagExists == Overwrite {
+			if err := j.Publisher.Registry.CheckMove(ctx, c.Repository, c.Tag); err != nil {
+				return err
+			}
 		}
 		if inPlace(found) {
 			j.log.Info("the tag already holds %s: nothing to check", found.Digest)
@@ -209,7 +231,11 @@ func (j *job) build(ctx context.Context, targets []target) (image.Artifact, erro
 					return err
 				}
 			}
-			return j.runSpec(ctx, candidate)
+			if err := j.runSpec(ctx, candidate); err != nil {
+				return err
+			}
+			// An engine pushes as soon as this returns.
+			return j.Publisher.Registry.Prepare(ctx, c.Repository)
 		}
 	}
 	return j.Builder.Build(ctx, c, j.log, checks)
@@ -302,16 +328,18 @@ func (j *job) push(ctx context.Context, artifact image.Artifact, rows []Row) err
 			did(true, "pushed")
 		}
 	}
+	if j.digest != "" && (j.held == j.digest || !j.planning) && (j.held != j.digest || j.Publisher.Registry.PullsAs()) {
+		// Without credentials to try it says what is true from the first push on, so it is not asked each time.
+		if err := j.Publisher.Registry.CheckPull(ctx, c.Repository, j.digest, j.log); err != nil {
+			return err
+		}
+	}
 	// Not before: a digest that the repository does not hold is no output.
 	for i := range rows {
 		rows[i].Digest = j.digest
 	}
 	for _, tag := range c.ExtraTags {
-		held, err := j.Publisher.Registry.Digest(ctx, c.Repository, tag)
-		if err != nil {
-			return err
-		}
-		if held != "" && held == j.digest {
+		if j.extras[tag] != "" && j.extras[tag] == j.digest {
 			continue
 		}
 		if !j.planning {

@@ -20,6 +20,14 @@ type Builder interface {
 type Registry interface {
 	// CheckPush proves the right to push to the repository by opening an upload and cancelling it.
 	CheckPush(ctx context.Context, repository image.Repository) error
+	// CheckMove tells before a build, as far as the registry tells, that the tag can't be moved.
+	CheckMove(ctx context.Context, repository image.Repository, tag string) error
+	// Prepare makes the repository ready for a push that comes at once: fresh credentials, and the repository itself.
+	Prepare(ctx context.Context, repository image.Repository) error
+	// PullsAs tells whether it is known what the deployment pulls with.
+	PullsAs() bool
+	// CheckPull fetches the pushed manifest as the deployment will.
+	CheckPull(ctx context.Context, repository image.Repository, digest string, log connector.Log) error
 	// Digest is the digest that the repository's tag points to, or "" when there is no such tag.
 	Digest(ctx context.Context, repository image.Repository, tag string) (string, error)
 	// Push uploads the artifact's blobs and its manifest by digest, without a tag.

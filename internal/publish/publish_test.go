@@ -481,3 +481,88 @@ func TestLintAsksNeitherRegistryNorAirbyte(t *testing.T) {
 		t.Errorf("%v", r.Err())
 	}
 }
+
+// order are the positions of events in the journal; an event that did not happen fails the test.
+func (w *world) order(t *testing.T, prefixes ...string) {
+	t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	from := 0
+	for _, p := range prefixes {
+		at := slices.IndexFunc(w.events[from:], func(e string) bool { return strings.HasPrefix(e, p) })
+		if at < 0 {
+			t.Fatalf("%q did not happen in its turn:\n%s", p, strings.Join(w.events, "\n"))
+		}
+		from += at + 1
+	}
+}
+
+func (w *world) happened(prefix string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.events, func(e string) bool { return strings.HasPrefix(e, prefix) })
+}
+
+// TestRightBeforeAndAfterThePush: what has to be fresh is made so when the image has proven good, and the deployment's
+// pull is tried before Airbyte is told.
+func TestRightBeforeAndAfterThePush(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if err := w.Publish(t.Context(), []connector.Connector{source("x", "1.0.0")}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	w.order(t, "check-push", "spec", "prepare", "push", "tag", "check-pull", "apply")
+	if w.happened("check-move") {
+		t.Error("a tag that is new was asked to be movable")
+	}
+
+	// Nothing changed: asked again only with credentials to try.
+	w.events = nil
+	if err := w.Publish(t.Context(), []connector.Connector{source("x", "1.0.0")}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if w.happened("check-pull") || w.happened("prepare") {
+		t.Errorf("an unchanged run: %q", w.events)
+	}
+	w.registry.pullsAs = true
+	if err := w.Publish(t.Context(), []connector.Connector{source("x", "1.0.0")}).Err(); err != nil {
+		t.Fatal(err)
+	}
+	w.order(t, "check-pull")
+}
+
+func TestNothingGoesOutWhatCanNotBePushedOrPulled(t *testing.T) {
+	t.Parallel()
+	for step, forbidden := range map[string]string{"prepare": "push", "check-pull": "apply"} {
+		w := newWorld(t)
+		w.registry.fail[step] = errors.New("no")
+		if err := w.Publish(t.Context(), []connector.Connector{source("x", "1.0.0")}).Err(); err == nil || w.happened(forbidden) {
+			t.Errorf("%s failed: %v, %q", step, err, w.events)
+		}
+	}
+}
+
+// TestTagsThatCanNotBeMovedStopTheRunBeforeTheBuild, for the tag and for the extra ones.
+func TestTagsThatCanNotBeMovedStopTheRunBeforeTheBuild(t *testing.T) {
+	t.Parallel()
+	c := source("x", "1.0.0")
+	extra := source("x", "1.0.1")
+	extra.ExtraTags = []string{"latest"}
+	for name, tt := range map[string]struct {
+		connector connector.Connector
+		held      string
+		policy    publish.TagPolicy
+	}{
+		"overwritten": {c, string(c.Repository) + ":1.0.0", publish.Overwrite},
+		"extra":       {extra, string(c.Repository) + ":latest", publish.Fail},
+	} {
+		w := newWorld(t)
+		w.IfTagExists = tt.policy
+		w.registry.tags[tt.held] = "sha256:" + strings.Repeat("0", 64)
+		w.registry.fail["check-move"] = &fault.Error{Code: fault.TagImmutable, Op: "move", Cause: "immutable"}
+		err := w.Publish(t.Context(), []connector.Connector{tt.connector}).Err()
+		if got := codes(err); !slices.Contains(got, fault.TagImmutable) || w.happened("spec") || w.happened("push") {
+			t.Errorf("%s: %v, %q", name, err, w.events)
+		}
+	}
+}

@@ -26,7 +26,7 @@ func (c *Client) CheckPush(ctx context.Context, repository image.Repository) err
 	_, err = cellOf(&c.mu, c.checks, repo.Name()).get(ctx, func() (struct{}, error) {
 		return struct{}{}, c.checkPush(ctx, op, repo)
 	})
-	return c.explain(ctx, err, step{op: op, object: repo.Name(), end: c.endpoint(repo.Registry), push: true})
+	return c.explain(ctx, err, step{op: op, object: repo.Name(), at: placeOf(repo), end: c.endpoint(repo.Registry), push: true})
 }
 
 func (c *Client) checkPush(ctx context.Context, op string, repo name.Repository) error {
@@ -34,23 +34,59 @@ func (c *Client) checkPush(ctx context.Context, op string, repo name.Repository)
 	if err != nil {
 		return err
 	}
+	err = c.openUpload(ctx, s, repo)
+	if again, rerr := c.renewed(ctx, s, op, err); again != nil {
+		s, err = again, c.openUpload(ctx, again, repo)
+	} else if rerr != nil {
+		return rerr
+	}
+	err = c.explain(ctx, err, s.step(op, repo.Name()))
+	if c.creatable(s, err) {
+		return nil
+	}
+	return err
+}
+
+func (c *Client) openUpload(ctx context.Context, s *session, repo name.Repository) error {
 	base := s.end.scheme() + "://" + repo.RegistryStr() + "/v2/" + repo.RepositoryStr()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/blobs/uploads/", nil)
 	if err != nil {
-		return c.explain(ctx, err, s.step(op, repo.Name()))
+		return err
+	}
+	if s.end.provider.hangsUp {
+		if err := c.exists(ctx, s, base+"/tags/list?n=1"); err != nil {
+			return err
+		}
 	}
 	res, err := do(s.rt, req)
 	if err != nil {
-		return c.explain(ctx, c.instead(ctx, s, err, base+"/tags/list"), s.step(op, repo.Name()))
+		return c.instead(ctx, s, err, base+"/tags/list")
 	}
 	defer drain(res)
 	// A registry that sends us elsewhere to upload has let us in.
 	if err := transport.CheckError(res, http.StatusAccepted, http.StatusCreated,
 		http.StatusTemporaryRedirect, http.StatusPermanentRedirect); err != nil {
-		return c.explain(ctx, err, s.step(op, repo.Name()))
+		return err
 	}
 	if res.StatusCode == http.StatusAccepted {
 		c.cancelUpload(ctx, s, res)
+	}
+	return nil
+}
+
+// exists asks for the repository's tags, and returns what the registry says when there is no repository.
+func (c *Client) exists(ctx context.Context, s *session, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := do(s.rt, req)
+	if err != nil {
+		return err
+	}
+	defer drain(res)
+	if res.StatusCode == http.StatusNotFound {
+		return transport.CheckError(res, http.StatusOK)
 	}
 	return nil
 }
@@ -61,17 +97,7 @@ func (c *Client) instead(ctx context.Context, s *session, err error, url string)
 	if !transient(err) {
 		return err
 	}
-	req, rerr := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if rerr != nil {
-		return err
-	}
-	res, rerr := do(s.rt, req)
-	if rerr != nil {
-		return err
-	}
-	defer drain(res)
-	said, ok := errors.AsType[*transport.Error](transport.CheckError(res, http.StatusOK))
-	if ok && said.StatusCode == http.StatusNotFound {
+	if said, ok := errors.AsType[*transport.Error](c.exists(ctx, s, url)); ok {
 		return said
 	}
 	return err

@@ -25,6 +25,10 @@ type credential struct {
 	user string
 	// asIs tells that it is a bearer token which is sent to the registry itself.
 	asIs bool
+	// renewable is what auth is when the credential can be got again, nil otherwise.
+	renewable *renewable
+	// steward is nil where nobody manages repositories with this credential.
+	steward steward
 	// looked tells what was looked for, when nothing was found.
 	looked []string
 }
@@ -43,42 +47,79 @@ func (c credential) String() string {
 	}
 }
 
-// keychain finds the one credential that belongs to a repository's registry: the inputs for the registries that are
-// published to, else what docker and podman have for it. It never falls from one that fails to another: a helper that
+// keychain finds the one credential that belongs to a repository's registry. For a registry that is published to: the
+// inputs, else an exchange of the CI host's OIDC token when the inputs ask for one, else what the provider's own tools
+// left in the environment, else what docker and podman have for it. It never falls from one that fails to another: what
 // fails is an error, and what is refused is not tried again without credentials.
 type keychain struct {
-	explicit Options
-	hosts    map[string]bool
-	now      func() time.Time
-	readFile func(string) ([]byte, error)
-	run      func(ctx context.Context, program, server string) (stdout, message string, err error)
+	client    *Client
+	providers []*provider
+	explicit  Options
+	hosts     map[string]bool
+	now       func() time.Time
+	readFile  func(string) ([]byte, error)
+	run       func(ctx context.Context, program, server string) (stdout, message string, err error)
 	// secrets is told each credential before it is used.
 	secrets *secrets
 
-	mu      sync.Mutex
-	loaded  bool
-	files   []dockerConfig
-	looked  []string
-	err     error
-	helpers map[string]*helper
+	mu     sync.Mutex
+	loaded bool
+	files  []dockerConfig
+	looked []string
+	err    error
+	made   map[string]*renewable
+	// around is what was found in the environment, by host: looking may take seconds.
+	around map[string]*cell[ambience]
+}
+
+// ambience is what the environment had for a registry's host.
+type ambience struct {
+	cred   credential
+	looked []string
 }
 
 // resolve returns the credential for repo; an anonymous one, which says what was looked for, when there is none.
 func (k *keychain) resolve(ctx context.Context, repo name.Repository) (credential, error) {
-	host := hostOf(repo.RegistryStr())
+	at := placeOf(repo)
+	p, own := k.providerOf(at.host), k.hosts[at.host]
 	var looked []string
-	if k.hosts[host] {
-		if c, ok := k.inputs(); ok {
-			return c, k.note(ctx, c)
+	if own {
+		c, ok, err := k.inputs(p, at)
+		if !ok && err == nil && p.federated != nil {
+			c, ok = p.federated(k, at)
+		}
+		if err != nil || ok {
+			return c, errors.Join(err, k.note(ctx, c))
 		}
 		looked = append(looked, "the inputs registry-username and registry-password, or registry-token (not set)")
+	}
+	if p.ambient != nil && (own || p.readsAmbient) {
+		found, err := cellOf(&k.mu, k.around, at.host).get(ctx, func() (ambience, error) {
+			c, looked, err := p.ambient(ctx, k, at)
+			return ambience{c, looked}, err
+		})
+		switch {
+		case err != nil && (own || ctx.Err() != nil):
+			return credential{}, err
+		case err == nil && own && !found.cred.anonymous():
+			return found.cred, k.note(ctx, found.cred)
+		case err == nil && !found.cred.anonymous():
+			// What is only read may be public, and these credentials may be for other things: they must work now or not count.
+			if _, err = authn.Authorization(ctx, found.cred.auth); err == nil {
+				return found.cred, k.note(ctx, found.cred)
+			}
+		}
+		if err != nil {
+			k.client.notices.once("ambient "+at.host, fmt.Sprintf("%s: not using the credentials that are around: %v", at.host, err))
+		}
+		looked = append(looked, found.looked...)
 	}
 	files, where, err := k.configs()
 	if err != nil {
 		return credential{}, err
 	}
 	for _, f := range files {
-		c, found, err := f.lookup(ctx, k, host, repo)
+		c, found, err := f.lookup(ctx, k, at.host, repo)
 		if err == nil && found {
 			err = k.note(ctx, c)
 		}
@@ -89,9 +130,9 @@ func (k *keychain) resolve(ctx context.Context, repo name.Repository) (credentia
 	return credential{auth: authn.Anonymous, looked: append(looked, where...)}, nil
 }
 
-// note notes the credential among the secrets. A helper's is noted each time that it answers (dockerconfig.go).
+// note notes the credential among the secrets. One that is renewed is noted each time (renewable.go).
 func (k *keychain) note(ctx context.Context, c credential) error {
-	if _, ok := c.auth.(*helper); ok {
+	if c.renewable != nil || c.anonymous() {
 		return nil
 	}
 	a, err := authn.Authorization(ctx, c.auth)
@@ -101,16 +142,26 @@ func (k *keychain) note(ctx context.Context, c credential) error {
 	return err
 }
 
-func (k *keychain) inputs() (credential, bool) {
-	switch o := k.explicit; {
+func (k *keychain) inputs(p *provider, at place) (credential, bool, error) {
+	o := k.explicit
+	user := o.Username
+	switch {
 	case o.Token != "":
 		return credential{auth: authn.FromConfig(authn.AuthConfig{RegistryToken: o.Token}),
-			from: "the input registry-token", asIs: true}, true
-	case o.Password != "":
-		return credential{auth: authn.FromConfig(authn.AuthConfig{Username: o.Username, Password: o.Password}),
-			from: "the inputs registry-username and registry-password", user: o.Username}, true
+			from: "the input registry-token", asIs: true}, true, nil
+	case o.Password == "":
+		return credential{}, false, nil
 	}
-	return credential{}, false
+	if p.given != nil {
+		if c, ok, err := p.given(k, at, user, o.Password); ok || err != nil {
+			return c, ok, err
+		}
+	}
+	if user == "" && p.noUser != nil {
+		user = p.noUser(o.Password)
+	}
+	return credential{auth: authn.FromConfig(authn.AuthConfig{Username: user, Password: o.Password}),
+		from: "the inputs registry-username and registry-password", user: user}, true, nil
 }
 
 // configs reads the configurations once, in the order in which docker/cli and podman read them: GitLab's variable, docker's
@@ -196,7 +247,7 @@ func noCredentials(st step) *fault.Error {
 	return &fault.Error{Code: fault.NoCredentials, Op: st.op, Object: st.object,
 		Cause: "the registry " + host + " asks for credentials and none were found; looked for " + strings.Join(st.cred.looked, ", "),
 		Remedy: fmt.Sprintf("Set registry-username and registry-password, or sign in with \"docker login %s\" before.%s",
-			login, hint(host, fault.NoCredentials))}
+			login, st.hint(fault.NoCredentials))}
 }
 
 // Credentials returns what a registry's host is signed in to with, for a build engine that pulls and pushes on our
@@ -206,7 +257,16 @@ func (c *Client) Credentials(ctx context.Context, host string) (authn.AuthConfig
 	if err != nil {
 		return authn.AuthConfig{}, fmt.Errorf("credentials for %q: %w", host, err)
 	}
-	cred, err := c.keys.resolve(ctx, registry.Repo("credentials"))
+	repo := registry.Repo("credentials")
+	for _, r := range c.options.Repositories {
+		if hostOf(r.Registry()) == hostOf(host) {
+			if repo, err = c.repository(r); err != nil {
+				return authn.AuthConfig{}, err
+			}
+			break
+		}
+	}
+	cred, err := c.keys.resolve(ctx, repo)
 	if err != nil || cred.anonymous() {
 		return authn.AuthConfig{}, err
 	}

@@ -32,7 +32,7 @@ type machine struct {
 
 func (m *machine) keychain(o Options, hosts ...string) *keychain {
 	o.Getenv = func(name string) string { return m.env[name] }
-	k := &keychain{explicit: o, hosts: map[string]bool{}, now: time.Now,
+	k := &keychain{client: New(o), providers: providers(), around: map[string]*cell[ambience]{}, explicit: o, hosts: map[string]bool{}, now: time.Now,
 		readFile: func(path string) ([]byte, error) {
 			if c, ok := m.files[path]; ok {
 				return []byte(c), nil
@@ -262,7 +262,7 @@ func TestHelperIsAskedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	now = now.Add(helperAge + time.Second)
+	now = now.Add(unknownAge + time.Second)
 	a, err := authn.Authorization(t.Context(), c.auth)
 	if err != nil || a.Password != "s-"+now.Format(time.RFC3339) || len(m.asked) != 2 {
 		t.Errorf("%+v, %v, asked %d times", a, err, len(m.asked))

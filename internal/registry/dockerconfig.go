@@ -98,17 +98,12 @@ func (f dockerConfig) serverURL(host string) string {
 
 func (f dockerConfig) ask(ctx context.Context, k *keychain, program, server string) (credential, bool, error) {
 	program = "docker-credential-" + program
-	k.mu.Lock()
-	if k.helpers == nil {
-		k.helpers = map[string]*helper{}
-	}
-	h := k.helpers[program+" "+server]
-	if h == nil {
-		h = &helper{program: program, server: server, k: k}
-		k.helpers[program+" "+server] = h
-	}
-	k.mu.Unlock()
-	a, err := h.AuthorizationContext(ctx)
+	h := helper{program: program, server: server, k: k}
+	r := k.renewable(program+" "+server, func(ctx context.Context) (fetched, error) {
+		a, err := h.get(ctx)
+		return fetched{AuthConfig: a}, err
+	})
+	a, err := r.AuthorizationContext(ctx)
 	if err != nil {
 		return credential{}, false, err
 	}
@@ -119,50 +114,18 @@ func (f dockerConfig) ask(ctx context.Context, k *keychain, program, server stri
 	if a.IdentityToken != "" {
 		user = ""
 	}
-	return credential{auth: h, from: "the credential helper " + program, user: user}, true, nil
+	return credential{auth: r, from: "the credential helper " + program, user: user, renewable: r}, true, nil
 }
 
-// helperAge is how old a helper's answer may be. Clouds' helpers give tokens that live an hour or less, and a build
-// or a large push outlives what was left of one.
-const helperAge = 10 * time.Minute
-
-// helper asks a docker credential helper for the credential each time that it is needed, but not more often than
-// every helperAge. It is a go-containerregistry authenticator.
+// helper is a docker credential helper.
 type helper struct {
 	program, server string
 	k               *keychain
-
-	asks shared[authn.AuthConfig]
-	// at and value are the last answer, which belong to the one who asks.
-	at    time.Time
-	value authn.AuthConfig
-}
-
-// Authorization is AuthorizationContext without a context.
-func (h *helper) Authorization() (*authn.AuthConfig, error) {
-	return h.AuthorizationContext(context.Background())
-}
-
-// AuthorizationContext returns the helper's answer; an empty one when it has none for the registry.
-func (h *helper) AuthorizationContext(ctx context.Context) (*authn.AuthConfig, error) {
-	v, err := h.asks.do(ctx, func() (authn.AuthConfig, error) {
-		now := h.k.now()
-		if h.at.IsZero() || now.Sub(h.at) > helperAge {
-			v, err := h.get(ctx)
-			if err != nil {
-				return v, err
-			}
-			h.k.secrets.addAuth(v)
-			h.value, h.at = v, now
-		}
-		return h.value, nil
-	})
-	return &v, err
 }
 
 // get speaks the helpers' protocol: the server's URL on stdin of "get", JSON on stdout; a message on stdout and an
 // exit code when it fails.
-func (h *helper) get(ctx context.Context) (authn.AuthConfig, error) {
+func (h helper) get(ctx context.Context) (authn.AuthConfig, error) {
 	failed := func(cause string, err error) error {
 		return &fault.Error{Code: fault.CredentialHelper, Op: "get the credentials of " + h.server + " from", Object: h.program,
 			Cause: fault.Bounded(cause), Err: err,

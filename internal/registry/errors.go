@@ -11,8 +11,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
@@ -23,14 +23,24 @@ import (
 type step struct {
 	// op and object are the fault's.
 	op, object string
-	end        *endpoint
-	cred       credential
+	// at is the repository that it was done to.
+	at   place
+	end  *endpoint
+	cred credential
 	// signIn tells that the registry was being pinged or a token fetched.
 	signIn bool
 	// push tells that the repository is to be pushed to, not only read.
 	push bool
 	// tag tells that a manifest was put under a tag.
 	tag bool
+}
+
+// hint is what the registry's provider says to do about code, with a space in front; mostly empty.
+func (st step) hint(code fault.Code) string {
+	if st.end == nil || st.end.provider.remedies[code] == "" {
+		return ""
+	}
+	return " " + st.at.words(st.end.provider.remedies[code])
 }
 
 // sourceError is the failure to read a layer that was to be pushed; it is none of the registry that it is pushed to.
@@ -184,6 +194,11 @@ func (c *Client) explainNetwork(f *fault.Error, err error, host string, st step)
 		f.Cause = "the name " + c.secrets.bounded(e.Name) + " can't be resolved"
 		return true
 	}
+	if e, ok := errors.AsType[*proxyError](err); ok {
+		f.Cause = e.Error()
+		f.Remedy = "Have the proxy let " + host + " pass, give its user name and password in HTTPS_PROXY, or name the host in NO_PROXY."
+		return true
+	}
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "proxyconnect" {
 		f.Cause = "the proxy that HTTPS_PROXY or HTTP_PROXY names can't be reached: " + c.secrets.bounded(rootText(err))
 		f.Remedy = "Correct the proxy, or name the registry in NO_PROXY."
@@ -202,8 +217,10 @@ func (c *Client) explainNetwork(f *fault.Error, err error, host string, st step)
 		f.Cause = host + " broke the connection each time: " + c.secrets.bounded(rootText(err))
 		if st.push && !st.signIn {
 			f.Code = fault.PushFailed
-			f.Remedy = remedyRunAgain +
-				hint(host, fault.RepositoryMissing)
+			f.Remedy = remedyRunAgain
+			if st.end.provider.hangsUp {
+				f.Remedy += st.hint(fault.RepositoryMissing)
+			}
 		}
 		return true
 	}
@@ -223,18 +240,16 @@ func (c *Client) explainStatus(f *fault.Error, te *transport.Error, st step) {
 	if foreign {
 		f.Cause = te.Request.URL.Host + ", which " + host + " refers to, answered " + said
 	}
-	has := func(codes ...transport.ErrorCode) bool {
-		return slices.ContainsFunc(te.Errors, func(d transport.Diagnostic) bool { return slices.Contains(codes, d.Code) })
-	}
+	has := func(codes ...transport.ErrorCode) bool { return hasCode(te, codes...) }
 	status := te.StatusCode
+	if !foreign && st.push && c.explainByRule(f, te, st, token) {
+		c.explainClock(f, st)
+		return
+	}
+	defer c.explainClock(f, st)
 	switch {
 	case status == http.StatusTooManyRequests || has(transport.TooManyRequestsErrorCode):
-		limited := host
-		if te.Request != nil {
-			limited = te.Request.URL.Host
-		}
-		f.Code, f.Remedy = fault.RateLimited, remedyRateLimit
-		f.Cause += c.notices.limitsOf(limited)
+		c.explainLimit(f, te, st)
 	case foreign && status != http.StatusRequestEntityTooLarge:
 		f.Code = fault.PushFailed
 		f.Remedy = "Check the storage behind the registry, and the clocks of both: its signed addresses live for minutes."
@@ -245,7 +260,7 @@ func (c *Client) explainStatus(f *fault.Error, te *transport.Error, st step) {
 		f.Code, f.Remedy = fault.RegistryTLS, `It speaks https: take out "registry-plain-http".`
 	case st.tag && (has(transport.TagInvalidErrorCode) || status == http.StatusConflict ||
 		status == http.StatusPreconditionFailed || immutable(te)):
-		f.Code, f.Remedy = fault.TagImmutable, "Publish under a new tag; this registry does not let a tag be moved."
+		explainImmutable(f, st)
 	case has(transport.DeniedErrorCode), status == http.StatusForbidden:
 		explainDenied(f, st, token)
 	case status == http.StatusUnauthorized || has(transport.UnauthorizedErrorCode):
@@ -265,7 +280,7 @@ func (c *Client) explainStatus(f *fault.Error, te *transport.Error, st step) {
 		f.Remedy = "Check the name and the tag; some registries also say so to those who may not read it."
 	case has(transport.NameUnknownErrorCode) || status == http.StatusNotFound && len(te.Errors) == 0:
 		f.Code = fault.RepositoryMissing
-		f.Remedy = "Create the repository, or correct its name; this registry makes none by a push." + hint(host, fault.RepositoryMissing)
+		f.Remedy = "Create the repository, or correct its name; this registry makes none by a push." + st.hint(fault.RepositoryMissing)
 	case status >= 400 && status < 500 && status != http.StatusRequestTimeout &&
 		!has(transport.BlobUploadUnknownErrorCode, transport.BlobUploadInvalidErrorCode):
 		f.Code, f.Remedy = fault.ImageRefused, imageRemedy(has)
@@ -273,6 +288,70 @@ func (c *Client) explainStatus(f *fault.Error, te *transport.Error, st step) {
 		f.Code = fault.PushFailed
 		f.Remedy = "Run again; what was pushed already is not pushed again. If it stays so, the registry's own log tells why."
 	}
+}
+
+// explainByRule explains an answer by the provider's own table.
+func (c *Client) explainByRule(f *fault.Error, te *transport.Error, st step, token bool) bool {
+	at := "upload"
+	switch {
+	case token:
+		at = "token"
+	case st.tag:
+		at = "tag"
+	}
+	for _, r := range st.end.provider.rules {
+		if !r.fits(at, te) {
+			continue
+		}
+		switch r.is {
+		case fault.PushDenied:
+			explainDenied(f, st, token)
+		case fault.CredentialsRefused:
+			explainRefused(f, st)
+		case fault.TagImmutable:
+			explainImmutable(f, st)
+		case fault.RateLimited:
+			c.explainLimit(f, te, st)
+		default:
+			f.Code, f.Remedy = r.is, strings.TrimSpace(st.hint(r.is))
+		}
+		if r.remedy != "" {
+			f.Remedy = st.at.words(r.remedy)
+		}
+		return true
+	}
+	return false
+}
+
+func (c *Client) explainLimit(f *fault.Error, te *transport.Error, st step) {
+	limited := st.end.registry.RegistryStr()
+	if te.Request != nil {
+		limited = te.Request.URL.Host
+	}
+	f.Code, f.Remedy = fault.RateLimited, remedyRateLimit+st.hint(fault.RateLimited)
+	f.Cause += c.notices.limitsOf(limited)
+}
+
+func explainImmutable(f *fault.Error, st step) {
+	f.Code, f.Remedy = fault.TagImmutable, "Publish under a new tag; this registry does not let a tag be moved."+st.hint(fault.TagImmutable)
+}
+
+// wrongClock is from how far off a clock is the likely cause of a refusal: tokens are good for minutes.
+const wrongClock = 5 * time.Minute
+
+// explainClock tells of a clock that is wrong where that is the likely cause of a refusal.
+func (c *Client) explainClock(f *fault.Error, st step) {
+	off := time.Duration(st.end.skew.Load()).Round(time.Second)
+	if f.Code != fault.CredentialsRefused && f.Code != fault.PushDenied || off.Abs() < wrongClock {
+		return
+	}
+	way := "behind"
+	if off > 0 {
+		way = "ahead of"
+	}
+	f.Code = fault.ClockWrong
+	f.Cause += fmt.Sprintf("; this machine's clock is %s %s the registry's", off.Abs(), way)
+	f.Remedy = "Set this machine's clock: tokens are good for minutes only. A paused virtual machine is a common cause."
 }
 
 func imageRemedy(has func(...transport.ErrorCode) bool) string {
@@ -312,7 +391,9 @@ func explainDenied(f *fault.Error, st step, token bool) {
 	default:
 		f.Remedy = fmt.Sprintf("Give %s the right to %s to this repository, and check the repository's name.", st.cred.who(), right)
 	}
-	f.Remedy += hint(st.end.registry.RegistryStr(), fault.PushDenied)
+	if st.push {
+		f.Remedy += st.hint(fault.PushDenied)
+	}
 }
 
 func explainUnauthorized(f *fault.Error, st step, token bool) {
@@ -328,10 +409,13 @@ func explainUnauthorized(f *fault.Error, st step, token bool) {
 		explainDenied(f, st, false)
 		return
 	}
+	explainRefused(f, st)
+}
+
+func explainRefused(f *fault.Error, st step) {
 	f.Code = fault.CredentialsRefused
 	f.Cause += "; signed in with " + st.cred.String()
-	f.Remedy = "Check that they are for this registry, spelled right and not expired." +
-		hint(st.end.registry.RegistryStr(), fault.CredentialsRefused)
+	f.Remedy = "Check that they are for this registry, spelled right and not expired." + st.hint(fault.CredentialsRefused)
 }
 
 // who is the credential's owner for a sentence.

@@ -36,10 +36,18 @@ func (c *Client) Push(ctx context.Context, repository image.Repository, a image.
 	if err != nil {
 		return err
 	}
-	for again := false; ; again = true {
+	renewedOnce := false
+	for again := false; ; {
 		// What it says to have mounted may be what it lost, or never had, so the second time the bytes are sent.
 		p := &push{c: c, s: s, repo: repo, log: log, mount: !again, blobs: map[v1.Hash]*blob{}}
 		err = p.run(ctx, a)
+		// Blobs that are at their place already are not pushed again, so each new credential brings the push on.
+		if next, rerr := c.renewed(ctx, s, op, err); rerr != nil {
+			return rerr
+		} else if next != nil && (p.moved() || !renewedOnce) {
+			s, renewedOnce = next, true
+			continue
+		}
 		if !lostBlob(err) {
 			break
 		}
@@ -47,6 +55,7 @@ func (c *Client) Push(ctx context.Context, repository image.Repository, a image.
 		if again || ctx.Err() != nil {
 			break
 		}
+		again = true
 		log.Info("%s says that it lost a blob; pushing once more", repo.RegistryStr())
 	}
 	return c.explain(ctx, c.learn(ctx, s, err), s.step(op, repo.Name()))
@@ -88,6 +97,9 @@ func (c *counter) add(bytes int64) {
 	c.blobs.Add(1)
 	c.bytes.Add(bytes)
 }
+
+// moved tells whether anything came to its place.
+func (p *push) moved() bool { return p.pushed.blobs.Load()+p.mounted.blobs.Load() > 0 }
 
 func (p *push) run(ctx context.Context, a image.Artifact) error {
 	var root any = a.Image

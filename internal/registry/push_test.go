@@ -347,24 +347,6 @@ func TestStorageThatRefuses(t *testing.T) {
 	}
 }
 
-func TestHints(t *testing.T) {
-	t.Parallel()
-	for host, want := range map[string]string{
-		"ghcr.io":                  "packages: write",
-		"index.docker.io":          "namespace must be yours",
-		"registry.gitlab.com":      "write_registry",
-		"europe-docker.pkg.dev":    "artifactregistry.writer",
-		"acme.azurecr.io":          "AcrPush",
-		"registry.example":         "",
-		"acme.azurecr.io.evil.dev": "",
-	} {
-		got := hint(host, fault.PushDenied)
-		if !strings.Contains(got, want) || (want == "") != (got == "") {
-			t.Errorf("%s: %q", host, got)
-		}
-	}
-}
-
 func TestUnreachable(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

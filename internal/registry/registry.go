@@ -28,8 +28,25 @@ type Options struct {
 	// Username and Password are the inputs registry-username and registry-password, Token is registry-token, which
 	// is sent as a bearer token as it is and beats the other two. They belong to Hosts and are sent nowhere else.
 	Username, Password, Token string
+	// Provider is the input registry-provider: what kind of registry Hosts are; "" and "auto" have it told by each host.
+	Provider string
+	// IDTokens gives the CI job's OIDC token, which the inputs below have exchanged for a credential of their cloud;
+	// OIDCGiven tells that it is the input oidc-token.
+	IDTokens  IDTokenSource
+	OIDCGiven bool
+	// AWSRoleARN, GCPProvider (projects/N/locations/global/workloadIdentityPools/POOL/providers/NAME), GCPServiceAccount,
+	// AzureTenantID, AzureClientID and DockerHubConnectionID are the inputs that ask for OIDC.
+	AWSRoleARN, GCPProvider, GCPServiceAccount          string
+	AzureTenantID, AzureClientID, DockerHubConnectionID string
+	// CreateRepository has a missing repository made, where the provider's pushes don't make it.
+	CreateRepository bool
+	// PullUsername and PullPassword are those that the deployment pulls with; both empty when nobody said.
+	PullUsername, PullPassword string
 	// Hosts are the registries that images are published to, as they stand in front of a repository.
 	Hosts []string
+	// Repositories are what is published to. A build engine asks for the credentials of a host, and is lent those for the
+	// first of them there.
+	Repositories []image.Repository
 	// TLS holds what the inputs say of trust: RootCAs and Certificates. It is used for connections on behalf of
 	// Hosts; the client certificate only towards the registry and the token server that it names. Other registries
 	// are trusted by the system's authorities.
@@ -83,6 +100,8 @@ type Client struct {
 	endpoints map[string]*endpoint
 	sessions  map[string]*cell[*session]
 	checks    map[string]*cell[struct{}]
+	// missing are the repositories that are to be made before the push.
+	missing map[string]bool
 }
 
 // New returns a client. It contacts nothing.
@@ -111,13 +130,15 @@ func New(o Options) *Client {
 		endpoints: map[string]*endpoint{},
 		sessions:  map[string]*cell[*session]{},
 		checks:    map[string]*cell[struct{}]{},
+		missing:   map[string]bool{},
 		progress:  progress{report: o.Progress},
 		others:    newTransport(nil),
 	}
 	for _, h := range o.Hosts {
 		c.hosts[hostOf(h)] = true
 	}
-	c.keys = &keychain{explicit: o, hosts: c.hosts, now: o.Now, readFile: os.ReadFile, run: runHelper, secrets: known}
+	c.keys = &keychain{client: c, providers: providers(), explicit: o, hosts: c.hosts, now: o.Now, readFile: os.ReadFile, run: runHelper,
+		secrets: known, around: map[string]*cell[ambience]{}}
 	c.own, c.ownNoCert = c.others, c.others
 	if o.TLS != nil {
 		noCert := o.TLS.Clone()

@@ -22,6 +22,9 @@ import (
 type endpoint struct {
 	registry name.Registry
 	plain    bool
+	provider *provider
+	// skew is by how many nanoseconds this machine's clock is ahead of the registry's.
+	skew atomic.Int64
 	// net is the guarded way to the registry and to whom it refers us.
 	net http.RoundTripper
 
@@ -43,7 +46,7 @@ func (c *Client) endpoint(r name.Registry) *endpoint {
 	if e := c.endpoints[host]; e != nil {
 		return e
 	}
-	e := &endpoint{registry: r, plain: c.plain(host)}
+	e := &endpoint{registry: r, plain: c.plain(host), provider: c.keys.providerOf(hostOf(host))}
 	e.net = transport.NewUserAgent(c.stack(e), c.options.UserAgent)
 	c.endpoints[host] = e
 	return e
@@ -194,7 +197,7 @@ func (c *Client) signIn(ctx context.Context, op string, repo name.Repository, pu
 	}
 	slices.Sort(scopes[1:])
 	key := repo.RegistryStr() + " " + strings.Join(scopes, " ")
-	st := step{op: op, object: repo.Name(), end: c.endpoint(repo.Registry), push: push}
+	st := step{op: op, object: repo.Name(), at: placeOf(repo), end: c.endpoint(repo.Registry), push: push}
 	s, err := cellOf(&c.mu, c.sessions, key).get(ctx, func() (*session, error) {
 		s, st := &session{repo: repo, end: st.end}, st
 		var err error
@@ -220,7 +223,7 @@ func (c *Client) signIn(ctx context.Context, op string, repo name.Repository, pu
 
 // step is a step of the session for an error to tell of.
 func (s *session) step(op, object string) step {
-	return step{op: op, object: object, end: s.end, cred: s.cred, push: true}
+	return step{op: op, object: object, at: placeOf(s.repo), end: s.end, cred: s.cred, push: true}
 }
 
 // do sends a request that is none of go-containerregistry's, signed. A redirect to another host is not followed, but

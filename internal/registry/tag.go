@@ -31,6 +31,12 @@ func (c *Client) Digest(ctx context.Context, repository image.Repository, tag st
 	}
 	ref := repo.Tag(tag)
 	digest, err := c.digestOf(ctx, s, ref)
+	if next, rerr := c.renewed(ctx, s, op, err); rerr != nil {
+		return "", rerr
+	} else if next != nil {
+		s = next
+		digest, err = c.digestOf(ctx, s, ref)
+	}
 	if te, ok := errors.AsType[*transport.Error](err); ok && te.StatusCode == http.StatusForbidden {
 		return "", c.hidden(ctx, s, repository, ref, te)
 	}
@@ -107,11 +113,12 @@ func (c *Client) Tag(ctx context.Context, repository image.Repository, tag strin
 	if err != nil {
 		return c.explain(ctx, &sourceError{"the image's manifest can't be read", err}, st)
 	}
-	pusher, err := remote.NewPusher(c.remote(ctx, s)...)
-	if err != nil {
-		return c.explain(ctx, err, st)
+	err = c.put(ctx, s, ref, a)
+	if next, rerr := c.renewed(ctx, s, op, err); rerr != nil {
+		return rerr
+	} else if next != nil {
+		s, err = next, c.put(ctx, next, ref, a)
 	}
-	err = c.again(ctx, repo.RegistryStr(), func() error { return pusher.Put(ctx, ref, manifestOf(a)) })
 	refused := c.explain(ctx, err, st)
 	if refused != nil && fault.CodeOf(refused) != fault.TagImmutable {
 		return refused
@@ -141,6 +148,14 @@ func (c *Client) Tag(ctx context.Context, repository image.Repository, tag strin
 		Cause: fmt.Sprintf("the tag was set to %s, but the registry says that it holds %s", want, have),
 		Remedy: "Make sure that nobody else publishes this tag, and run again; a mirror or cache in front of the " +
 			"registry can be the cause too."}
+}
+
+func (c *Client) put(ctx context.Context, s *session, ref name.Tag, a image.Artifact) error {
+	pusher, err := remote.NewPusher(c.remote(ctx, s)...)
+	if err != nil {
+		return err
+	}
+	return c.again(ctx, ref.RegistryStr(), func() error { return pusher.Put(ctx, ref, manifestOf(a)) })
 }
 
 // readBackTries is how often a tag is read back when it does not hold what it should: some registries need a moment.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"net"
 	"net/http"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -54,8 +55,21 @@ func newTransport(trust *tls.Config) http.RoundTripper {
 		t.TLSClientConfig = trust.Clone()
 		t.TLSClientConfig.MinVersion = max(trust.MinVersion, tls.VersionTLS12)
 	}
+	t.OnProxyConnectResponse = func(_ context.Context, proxy *url.URL, _ *http.Request, res *http.Response) error {
+		if res.StatusCode != http.StatusOK {
+			return &proxyError{proxy.Host, res.Status}
+		}
+		return nil
+	}
 	t.TLSClientConfig.GetClientCertificate = clientCertificate(t.TLSClientConfig.Certificates)
 	return t
+}
+
+// proxyError is a proxy that does not let us through.
+type proxyError struct{ proxy, status string }
+
+func (e *proxyError) Error() string {
+	return "the proxy " + e.proxy + " does not let this through: it answered " + fault.Bounded(e.status)
 }
 
 // certificateAsked is the context's key of an *atomic.Int32 that becomes certificateMissing or certificateSent when a
@@ -179,6 +193,9 @@ func (w watched) RoundTrip(req *http.Request) (*http.Response, error) {
 			w.c.secrets.addTokens(res)
 		}
 		w.c.notices.collect(req.URL.Host, res.Header)
+		if at, err := http.ParseTime(res.Header.Get("Date")); err == nil && w.e.owns(req.URL) {
+			w.e.skew.Store(int64(w.c.options.Now().Sub(at)))
+		}
 	}
 	return res, err
 }

@@ -35,6 +35,7 @@ var allowed = map[string][]string{
 	"internal/cloudtest":             nil, // tests alone
 	"internal/build/buildtest":       {"internal/registry/registrytest"},
 	"internal/selfimage":             {"internal/build", "internal/connector", "internal/fault", "internal/image", "internal/registry"},
+	"internal/selfimage/strip":       nil,
 	"internal/selfimage/push":        {"internal/build", "internal/connector", "internal/fault", "internal/image", "internal/registry", "internal/selfimage"},
 	"internal/docs":                  nil,
 	"internal/release":               nil,

@@ -25,6 +25,8 @@ FROM ${BUILDKIT_IMAGE} AS buildkit
 # it is run, so that this needs no emulator either.
 FROM --platform=$BUILDPLATFORM ${GO_IMAGE} AS system
 COPY --from=buildkit / /system
+COPY internal/selfimage/strip/main.go /strip.go
+RUN CGO_ENABLED=0 go run /strip.go /system/usr/bin/buildkitd /system/usr/bin/buildkit-runc /system/usr/bin/rootlesskit
 RUN cd /system/usr/bin && \
     rm -f buildctl buildctl-daemonless.sh buildkit-cni-* && \
     for emulator in buildkit-qemu-*; do \

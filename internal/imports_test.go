@@ -14,7 +14,7 @@ const module = "github.com/airbyte-publish/airbyte-publish"
 // everything, publish knows only what is pure, and the parts that contact something never know each other.
 var allowed = map[string][]string{
 	"":                               {"internal/cli"},
-	"internal/cli":                   {"internal/airbyte", "internal/build", "internal/config", "internal/connector", "internal/fault", "internal/git", "internal/host", "internal/image", "internal/publish", "internal/registry", "internal/report", "internal/sandbox"},
+	"internal/cli":                   {"internal/airbyte", "internal/build", "internal/config", "internal/connector", "internal/deployment", "internal/fault", "internal/git", "internal/host", "internal/image", "internal/publish", "internal/registry", "internal/report", "internal/sandbox"},
 	"internal/config":                {"internal/connector", "internal/fault", "internal/image"},
 	"internal/config/gen":            {"internal/config", "internal/connector", "internal/fault", "internal/image"},
 	"internal/host":                  {"internal/fault"},
@@ -23,6 +23,7 @@ var allowed = map[string][]string{
 	"internal/registry":              {"internal/connector", "internal/fault", "internal/image"},
 	"internal/build":                 {"internal/connector", "internal/fault", "internal/image"},
 	"internal/airbyte":               {"internal/connector", "internal/fault", "internal/image"},
+	"internal/deployment":            {"internal/connector", "internal/fault", "internal/image"},
 	"internal/connector":             {"internal/fault", "internal/image"},
 	"internal/image":                 {"internal/fault"},
 	"internal/fault":                 nil,
@@ -34,9 +35,11 @@ var allowed = map[string][]string{
 	"internal/cloudtest":             nil, // tests alone
 	"internal/build/buildtest":       {"internal/registry/registrytest"},
 	"internal/selfimage":             {"internal/build", "internal/connector", "internal/fault", "internal/image", "internal/registry"},
+	"internal/selfimage/strip":       nil,
 	"internal/selfimage/push":        {"internal/build", "internal/connector", "internal/fault", "internal/image", "internal/registry", "internal/selfimage"},
 	"internal/docs":                  nil,
 	"internal/release":               nil,
+	"internal/deployment/kubetest":   {"internal/build/buildtest"},
 	"internal":                       nil, // this test's own package
 
 	// The programs that go into the images of connectors: an import would tie them to what they are there to try.

@@ -170,7 +170,7 @@ func (o specOutput) log() string {
 const specChecklist = "In the order of likelihood: the cluster can't pull the image (private registry without a pull secret in the jobs' namespace, or an" +
 	" address that its nodes can't reach); the image has no AIRBYTE_ENTRYPOINT with an absolute path; it has no build for the nodes' architecture" +
 	" (linux/amd64 mostly); the instance puts a registry prefix before repositories that name none. The log of airbyte-server and of the" +
-	" workload launcher tells."
+	" workload launcher tells. With verify-pull set to kubernetes, the cluster itself is asked."
 
 // specRemedies explain Airbyte's own words for a spec that failed (its ConnectorWatcher, ConnectorMessageProcessor and
 // KubePodClient).

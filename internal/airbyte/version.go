@@ -49,6 +49,8 @@ const (
 	brokenUpdate capability = "airbytehq/airbyte#59123"
 	// doubtfulUpdate marks the versions whose sources could not be read, in which that defect may still be.
 	doubtfulUpdate capability = "airbytehq/airbyte#59123, perhaps"
+	// pullSecretsForJobs is that the chart's global.imagePullSecrets reach connectors' pods.
+	pullSecretsForJobs capability = "global.imagePullSecrets for jobs"
 )
 
 // capabilities says which versions do what: from since on (all, if nil), and before until (all later ones, if nil).
@@ -61,6 +63,8 @@ var capabilities = map[capability]struct{ since, until version }{
 	createWithSpec:    {since: version{2, 1, 0}},
 	brokenUpdate:      {since: version{1, 6, 0}, until: version{1, 6, 2}},
 	doubtfulUpdate:    {since: version{1, 6, 2}, until: version{1, 7, 0}},
+
+	pullSecretsForJobs: {since: version{1, 4, 0}},
 }
 
 // can tells whether the version does it.

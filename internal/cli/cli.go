@@ -110,7 +110,8 @@ func newRoot(p Process) *cobra.Command {
 		}
 		return publish.RunE(cmd, args)
 	}
-	root.AddCommand(publish, planCommand(p), lintCommand(p), sandboxCommand(p), versionCommand(p))
+	root.AddCommand(publish, planCommand(p), lintCommand(p), sandboxCommand(p), versionCommand(p),
+		pullSecretCommand(p), verifyPullCommand(p), doctorCommand(p))
 	root.SetHelpCommand(helpCommand(p, root))
 	root.Version = version()
 	root.SetVersionTemplate("{{.Version}}\n")

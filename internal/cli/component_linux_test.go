@@ -213,7 +213,7 @@ func documented(t *testing.T, b builds, pipelines ...string) *pipeline {
 	p.commit(t)
 	delete(p.variables, "AIRBYTE_PUBLISH_REGISTRY_PASSWORD")
 	maps.Copy(p.variables, map[string]string{
-		"CI_REGISTRY_IMAGE": b.images.Addr + "/acme/connectors", "CI_REGISTRY_USER": b.environment["AIRBYTE_PUBLISH_REGISTRY_USERNAME"],
+		"CI_REGISTRY": b.images.Addr, "CI_REGISTRY_IMAGE": b.images.Addr + "/acme/connectors", "CI_REGISTRY_USER": b.environment["AIRBYTE_PUBLISH_REGISTRY_USERNAME"],
 		"CI_REGISTRY_PASSWORD": b.environment["AIRBYTE_PUBLISH_REGISTRY_PASSWORD"], "AIRBYTE_CLIENT_ID": "client", "CI_PROJECT_DIR": ".",
 		"AIRBYTE_PUBLISH_REGISTRY_PLAIN_HTTP": "true", "AIRBYTE_PUBLISH_SOURCE": "oci:connectors/source-erp/image",
 	})

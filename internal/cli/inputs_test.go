@@ -52,7 +52,7 @@ func TestBadInput(t *testing.T) {
 		{name: "definition by name", env: in("DEFINITION_ID", "mine"), code: "AP102", phrase: "definition-id"},
 		{name: "repository without registry", env: in("IMAGE", "acme/source-x"), code: "AP110", phrase: "docker.io/acme/source-x"},
 		{name: "repository with a tag", env: in("IMAGE", "ghcr.io/acme/source-x:1"), code: "AP110", phrase: "tag"},
-		{name: "repository with capitals", env: in("IMAGE", "ghcr.io/Acme/source-x"), code: "AP110", phrase: "ghcr.io/acme/source-x"},
+		{name: "repository with capitals", env: in("IMAGE", "registry.example/Acme/source-x"), code: "AP110", phrase: "registry.example/acme/source-x"},
 		{name: "repository with a scheme", env: in("IMAGE", "https://ghcr.io/acme/source-x"), code: "AP110", phrase: "scheme"},
 		{name: "repository too long", env: in("IMAGE", "ghcr.io/"+strings.Repeat("a/", 140)+"x"), code: "AP110", phrase: "256"},
 		{name: "tag with a space", env: in("TAG", "1 0"), code: "AP111", phrase: "letters, digits"},

@@ -20,9 +20,12 @@ type output struct {
 
 // addOutput gives the command the flag --output with the forms that it knows.
 func addOutput(cmd *cobra.Command, verb config.Verb) *output {
-	o := &output{forms: []string{"text", "json", "markdown"}}
-	if verb == config.Plan {
-		o.forms = append(o.forms, "matrix")
+	o := &output{forms: []string{"text", "json"}}
+	switch verb {
+	case config.Publish, config.Lint:
+		o.forms = append(o.forms, "markdown")
+	case config.Plan:
+		o.forms = append(o.forms, "markdown", "matrix")
 	}
 	cmd.Flags().StringVarP(&o.form, "output", "o", "text", "what standard output gets: "+strings.Join(o.forms, ", "))
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(o.forms, cobra.ShellCompDirectiveNoFileComp))

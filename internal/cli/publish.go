@@ -71,7 +71,10 @@ func (r *run) do(ctx context.Context, lookup config.Lookup) (err error) {
 	r.host.Mask(cfg.Secrets()...)
 	var result publish.Result
 	code := exitInputs
-	err = errors.Join(err, registry.Check(r.registryOptions(cfg)))
+	warnings, wrong := registry.Check(r.registryOptions(cfg))
+	if err = errors.Join(err, wrong); r.verb != config.Lint {
+		cfg.Warnings = append(cfg.Warnings, warnings...)
+	}
 	if err == nil {
 		for _, f := range cfg.Warnings {
 			log{section}.Finding(f)
@@ -103,7 +106,7 @@ func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section
 	options.Progress, options.Secret = transfer.progress, r.host.Mask
 	images := registry.New(options)
 	builder := build.New(build.Options{
-		Open: images.Open, Getenv: r.Getenv, UserAgent: userAgent(), Builder: cfg.Build.Builder, BuildkitHosts: cfg.Build.BuildkitHosts,
+		Open: images.Open, Getenv: buildGetenv(r.Process, cfg.Pulling), UserAgent: userAgent(), Builder: cfg.Build.Builder, BuildkitHosts: cfg.Build.BuildkitHosts,
 		Jobs: cfg.Jobs, Credentials: images.Credentials, Hosts: hosts(cfg.Connectors), PlainHTTP: images.PlainHTTP,
 	})
 	defer func() { err = cmp.Or(err, builder.Close()) }()
@@ -119,17 +122,19 @@ func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section
 			return log{s}, func() { _ = s.Close() }
 		},
 	}
+	if usesDockerHost(cfg.Pulling) {
+		p.Place = dockerHost(r.Process, cfg, images)
+	}
 	if r.verb == config.Lint {
 		return p.Lint(ctx, cfg.Connectors), nil
 	}
 	if cfg.Register {
-		a := airbyte.New(airbyte.Options{
-			URL: cfg.Airbyte.URL, ClientID: cfg.Airbyte.ClientID, ClientSecret: cfg.Airbyte.ClientSecret,
-			Username: cfg.Airbyte.Username, Password: cfg.Airbyte.Password, AccessToken: cfg.Airbyte.AccessToken,
-			Headers: cfg.Airbyte.Headers, TLS: cfg.Airbyte.TLS, Timeout: cfg.Airbyte.Timeout, UserAgent: userAgent(), Log: section.Info,
-		})
+		options := airbyteOptions(cfg)
+		options.Log = section.Info
+		a := airbyte.New(options)
 		p.Workspaces, p.Definitions = a, a
 	}
+	r.inspector(cfg, &p)
 	if r.verb == config.Plan || cfg.DryRun {
 		return p.Plan(ctx, cfg.Connectors), nil
 	}

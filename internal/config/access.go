@@ -148,7 +148,7 @@ func (a Airbyte) signsIn() bool { return a.ClientID != "" || a.Username != "" ||
 
 // warnPlainRegistry warns of credentials that go to another machine over plain http, which was asked for.
 func (r *reader) warnPlainRegistry(c *Config) {
-	if !c.Registry.PlainHTTP || c.Registry.Username == "" && c.Registry.Token == "" {
+	if in := c.Registry; !in.PlainHTTP || in.Password == "" && in.Token == "" && in.PullPassword == "" {
 		return
 	}
 	var warned []string

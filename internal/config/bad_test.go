@@ -55,7 +55,7 @@ func TestBadInput(t *testing.T) {
 		{"variable turned round", world{env: env("ids-workspace", "x")}, fault.UnknownInput, []string{"Did you mean AIRBYTE_PUBLISH_WORKSPACE_IDS?"}},
 		{"variable like none", world{env: env("frobnicate", "x")}, fault.UnknownInput, []string{`"AIRBYTE_PUBLISH_FROBNICATE"`, "README"}},
 		{"variable in lower case", world{env: map[string]string{"AIRBYTE_PUBLISH_jobs": "2"}}, fault.UnknownInput, []string{"Did you mean AIRBYTE_PUBLISH_JOBS?"}},
-		{"variable of a later capability", world{env: env("verify-pull", "x")}, fault.UnknownInput, []string{`"AIRBYTE_PUBLISH_VERIFY_PULL"`}},
+		{"variable of a later capability", world{env: env("check-actors", "x")}, fault.UnknownInput, []string{`"AIRBYTE_PUBLISH_CHECK_ACTORS"`}},
 		{"action input unknown", world{env: env("inputs", `{"airbyte-ur":"x"}`)}, fault.UnknownInput, []string{`"airbyte-ur"`, "Did you mean airbyte-url?"}},
 		{"action inputs no JSON", world{env: env("inputs", `jobs=2`)}, fault.InvalidInput, []string{"AIRBYTE_PUBLISH_INPUTS", "not a JSON object", "toJSON(inputs)"}},
 		{"action inputs a list", world{env: env("inputs", `["jobs"]`)}, fault.InvalidInput, []string{"not a JSON object"}},
@@ -198,6 +198,32 @@ func TestBadInput(t *testing.T) {
 		{"git tag against metadata", world{env: map[string]string{"GITHUB_REF": "refs/tags/v1.3.0"}}, fault.TagsDisagree, []string{`"v1.3.0" says 1.3.0`, "metadata.yaml says 1.2.3"}},
 		{"git tag of another", world{env: map[string]string{"CI_COMMIT_TAG": "source-crm/v1.2.3"}}, fault.NoTag, []string{`"source-crm"`, `"ERP"`, `"source-erp"`}},
 		{"git tag of none of many", world{files: two(), args: both, env: map[string]string{"CI_COMMIT_TAG": "source-x/v1.2.3"}}, fault.NoTag, []string{`"source-erp"`, `"destination-crm"`}},
+
+		// The cluster.
+		{"verify-pull elsewhere", world{env: env("verify-pull", "swarm")}, fault.InvalidInput, []string{`"swarm"`, "off, kubernetes or docker-host"}},
+		{"namespace with capitals", world{env: env("kube-namespace", "Airbyte")}, fault.InvalidInput, []string{`input "kube-namespace"`, "lower-case"}},
+		{"secret with a space", world{env: env("pull-secret", "my secret")}, fault.InvalidInput, []string{`input "pull-secret"`}},
+		{"no such kubeconfig", world{env: env("kubeconfig", "nowhere")}, fault.UnreadableFile, []string{`input "kubeconfig"`, `"nowhere"`}},
+		{"kubeconfig's text as a flag", world{flags: map[string]string{"kubeconfig": "users: [{name: hunter2}]\n"}}, fault.InvalidInput, []string{"list of processes", "AIRBYTE_PUBLISH_KUBECONFIG"}},
+		{"verify-pull without a tag", world{verb: config.VerifyPull, args: []string{"ghcr.io/acme/source-erp"}}, fault.NoTag, []string{"ghcr.io/acme/source-erp:1.2.3"}},
+		{"verify-pull of a registry", world{verb: config.VerifyPull, args: []string{"ghcr.io"}}, fault.BadRepository, []string{`"ghcr.io" is a registry`}},
+		{"verify-pull of nothing", world{verb: config.VerifyPull, files: map[string]string{"x": ""}}, fault.MissingInput, []string{"no image is named"}},
+		{"verify-pull of no folder", world{verb: config.VerifyPull, args: []string{"nowhere"}}, fault.NoConnector, []string{`"nowhere"`}},
+		{"verify-pull of a bad image", world{verb: config.VerifyPull, args: []string{"ghcr.io/Acme/x:1"}}, fault.BadRepository, []string{"upper-case"}},
+		{"verify-pull of a bad tag", world{verb: config.VerifyPull, args: []string{"ghcr.io/acme/x:-1"}}, fault.BadTag, nil},
+		{"pull-secret of nothing", world{verb: config.PullSecret, files: map[string]string{"x": ""}}, fault.MissingInput, []string{"such as ghcr.io"}},
+		{"one password for two registries", world{verb: config.PullSecret, args: []string{"ghcr.io/acme/x", "quay.io/acme/x"}, env: env("pull-username", "u", "pull-password", "p")}, fault.ConflictingInputs, []string{"ghcr.io, quay.io"}},
+
+		// The Docker host.
+		{"load somewhere", world{env: env("load", "somewhere")}, fault.InvalidInput, []string{`input "load": "somewhere"`, "kind:CLUSTER"}},
+		{"load true", world{env: env("load", "true")}, fault.InvalidInput, []string{"docker-host or kind:CLUSTER"}},
+		{"load into no cluster", world{env: env("load", "kind:")}, fault.InvalidInput, []string{"kind:airbyte-abctl"}},
+		{"load into a bad cluster", world{env: env("load", "kind:A B")}, fault.InvalidInput, []string{`"A B"`}},
+		{"loaded and pulled", world{env: env("load", "docker-host", "verify-pull", "docker-host")}, fault.ConflictingInputs, []string{`input "load"`, "not pulled"}},
+		{"docker host without scheme", world{env: env("docker-host", "host:2375")}, fault.InvalidInput, []string{`input "docker-host"`, "ssh://USER@HOST"}},
+		{"docker host by another scheme", world{env: env("docker-host", "https://host")}, fault.InvalidInput, []string{"not the address"}},
+		{"docker host with a password", world{env: env("docker-host", "ssh://me:hunter22@host")}, fault.InvalidInput, []string{"holds a password"}},
+		{"docker host no address", world{env: env("docker-host", "ssh://me:hunter22@ho st")}, fault.InvalidInput, []string{"not an address"}},
 
 		// Several connectors.
 		{"one repository, two tags", world{files: map[string]string{"a/metadata.yaml": erp, "b/metadata.yaml": strings.ReplaceAll(strings.ReplaceAll(erp, "1.2.3", "2.0.0"), "ERP", "Other")}, args: []string{"*"}}, fault.SameImageTwice, []string{"one definition in Airbyte"}},

@@ -23,6 +23,10 @@ const (
 	Publish Verb = "publish"
 	Plan    Verb = "plan"
 	Lint    Verb = "lint"
+	// VerifyPull, PullSecret and Doctor look after the pulling side.
+	VerifyPull Verb = "verify-pull"
+	PullSecret Verb = "pull-secret"
+	Doctor     Verb = "doctor"
 )
 
 // IfTagExists says what to do when a tag holds another image already.
@@ -54,6 +58,10 @@ type Config struct {
 	Build       Build
 	Registry    Registry
 	Airbyte     Airbyte
+	Pulling     Pulling
+	// Images and Registries are what a verb of the pulling side is about, which has no Connectors.
+	Images     []Target
+	Registries []string
 	// Warnings are about inputs that are legal and likely a mistake.
 	Warnings []connector.Finding
 
@@ -110,10 +118,15 @@ func Load(l Lookup) (*Config, error) {
 		IfTagExists:  IfTagExists(r.enum("if-tag-exists")),
 		Build:        r.build(),
 		Registry:     r.registry(),
+		Pulling:      r.pulling(),
 	}
-	c.Airbyte = r.airbyte(c.Register && l.Verb != Lint)
-	c.ChangedSince = r.changedSince()
-	c.Connectors = r.connectors(c.Register, c.Register && c.IfTagExists != Overwrite)
+	c.Airbyte = r.airbyte(c.Register && l.Verb != Lint && !l.Verb.pulls())
+	if l.Verb.pulls() {
+		c.Images, c.Registries = r.targets()
+	} else {
+		c.ChangedSince = r.changedSince()
+		c.Connectors = r.connectors(c.Register, c.Register && c.IfTagExists != Overwrite)
+	}
 	r.warnPlainRegistry(c)
 	c.Warnings = r.warnings
 	c.secrets = slices.Sorted(maps.Keys(r.secrets))

@@ -126,6 +126,8 @@ func TestEveryInputHasAnEffect(t *testing.T) {
 		"resource-requirements":          {value: `{"default":{"cpu_limit":"1"}}`},
 		"dry-run":                        {value: "TRUE"},
 		"jobs":                           {value: "64"},
+		"docker-host":                    {value: "ssh://airbyte@host.example"},
+		"load":                           {value: "kind:airbyte-abctl"},
 		"image":                          {value: "localhost:5000/{connector}"},
 		"tag":                            {value: "2.0.0-rc.1"},
 		"tag-pattern":                    {value: `release-(?P<version>.+)`, with: gitTag, wrong: true},
@@ -184,6 +186,11 @@ func TestEveryInputHasAnEffect(t *testing.T) {
 		"definition-id":               {value: id},
 		"register":                    {value: "false"},
 		"airbyte-timeout":             {value: "1h30m"},
+		"verify-pull":                 {value: "kubernetes"},
+		"kubeconfig":                  {value: "{apiVersion: v1}"},
+		"kube-context":                {value: "production"},
+		"kube-namespace":              {value: "airbyte"},
+		"pull-secret":                 {value: "regcred"},
 	}
 	for _, input := range config.Inputs() {
 		t.Run(input.Name, func(t *testing.T) {

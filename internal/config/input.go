@@ -17,6 +17,7 @@ const (
 	GroupBuild    Group = "Build"
 	GroupRegistry Group = "Registry"
 	GroupAirbyte  Group = "Airbyte"
+	GroupPulling  Group = "Pulling side"
 )
 
 // Kind is the form of an input's value.
@@ -44,6 +45,8 @@ const (
 	File Kind = "file"
 	// Object is an object as JSON or YAML text.
 	Object Kind = "JSON or YAML"
+	// Kubeconfig is the path of a kubeconfig or, from anywhere but a flag, its text.
+	Kubeconfig Kind = "kubeconfig"
 )
 
 // Input is one row of the table from which the flags, the environment variables, action.yml and the documentation are
@@ -83,7 +86,7 @@ const (
 // that names a file which holds it.
 func Inputs() []Input {
 	var all []Input
-	for _, i := range slices.Concat(whatInputs(), imageInputs(), buildInputs(), registryInputs(), airbyteInputs()) {
+	for _, i := range slices.Concat(whatInputs(), imageInputs(), buildInputs(), registryInputs(), airbyteInputs(), pullingInputs(), dockerHostInputs()) {
 		all = append(all, i)
 		if i.Secret {
 			all = append(all, Input{Name: i.Name + fileSuffix, Group: i.Group, Kind: File,
@@ -199,6 +202,21 @@ func airbyteInputs() []Input {
 			Help: "Create or update the definition in Airbyte. With false only the image is published."},
 		{Name: "airbyte-timeout", Group: GroupAirbyte, Kind: Duration, Default: "15m",
 			Help: "How long to wait for Airbyte to create or update a definition, from 1s to 24h; it starts a pod and reads the image's spec."},
+	}
+}
+
+func pullingInputs() []Input {
+	return []Input{
+		{Name: "verify-pull", Group: GroupPulling, Kind: Enum, Values: []string{"off", "kubernetes", "docker-host"}, Default: "off",
+			Help: "Prove, after a definition was created or updated, that the deployment can pull the image and run its spec: kubernetes by a pod like Airbyte's own. docker-host has the engine of docker-host pull the image and run its spec before the definition is created or updated."},
+		{Name: "kubeconfig", Group: GroupPulling, Kind: Kubeconfig,
+			Help: "Kubeconfig of the cluster that Airbyte runs in, as a file's path or, in the environment and the action, as its text. Without it KUBECONFIG, the pod's own service account, and ~/.kube/config, the first of these that is there."},
+		{Name: "kube-context", Group: GroupPulling, Kind: Text,
+			Help: "Context of the kubeconfig. Without it the current one."},
+		{Name: "kube-namespace", Group: GroupPulling, Kind: Text,
+			Help: "Namespace in which Airbyte is installed. Without it the context's, or the only one that has an Airbyte."},
+		{Name: "pull-secret", Group: GroupPulling, Kind: Text, Default: "airbyte-publish-pull",
+			Help: "Name of the secret that the verb pull-secret makes or adds to."},
 	}
 }
 

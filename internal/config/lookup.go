@@ -111,7 +111,7 @@ func first(sources []source, i Input) value {
 			continue
 		}
 		// YAML's first line keeps its indentation, because the others have theirs.
-		if i.Kind != Object {
+		if i.Kind != Object && i.Kind != Kubeconfig {
 			v.text = strings.TrimSpace(v.text)
 		}
 		return v

@@ -14,7 +14,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/config"
-	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 )
 
 const registriesDir = "../../docs/registries"
@@ -247,51 +246,6 @@ func TestRegistryPolicies(t *testing.T) {
 	}
 	if found < 8 {
 		t.Errorf("only %d policies and credentials", found)
-	}
-}
-
-var (
-	variableName = regexp.MustCompile(`\bAIRBYTE_PUBLISH_[A-Z_]+`)
-	inputName    = regexp.MustCompile("`((?:registry|aws|gcp|azure|dockerhub|pull|oidc|create|extra|if-tag)-[a-z-]+)[:`]")
-	commandFlag  = regexp.MustCompile(`[ ]--([a-z-]+)`)
-	pageLink     = regexp.MustCompile(`\[([^\]]*)\]\(([^):#]+)(#[^)]*)?\)`)
-)
-
-// TestRegistryPagesNameWhatIsThere holds variables, inputs, flags and links in the text against what there is.
-func TestRegistryPagesNameWhatIsThere(t *testing.T) {
-	t.Parallel()
-	variables, flags := map[string]bool{}, map[string]bool{}
-	for _, i := range config.Inputs() {
-		variables[i.Env()] = true
-		flags[i.Name] = !i.Secret
-	}
-	for name, page := range registryPages(t) {
-		for _, v := range variableName.FindAllString(page, -1) {
-			if !variables[v] {
-				t.Errorf("%s: %s is no input's variable", name, v)
-			}
-		}
-		for _, m := range inputName.FindAllStringSubmatch(page, -1) {
-			if _, there := flags[m[1]]; !there {
-				t.Errorf("%s: %s is no input", name, m[1])
-			}
-		}
-		for _, m := range pageLink.FindAllStringSubmatch(page, -1) {
-			if _, err := os.Stat(filepath.Join(registriesDir, m[2])); err != nil {
-				t.Errorf("%s: %v", name, err)
-			}
-			code, isCode := strings.CutPrefix(strings.TrimSuffix(m[2], ".md"), "../errors/")
-			if isCode && (code != m[1] || fault.Titles[fault.Code(code)] == "") {
-				t.Errorf("%s: the link %s leads to %s", name, m[1], code)
-			}
-		}
-		for _, command := range commandsOf(blocksOf(page, "sh"), "airbyte-publish ") {
-			for _, m := range commandFlag.FindAllStringSubmatch(command, -1) {
-				if !flags[m[1]] {
-					t.Errorf("%s: --%s is no flag in %s", name, m[1], command)
-				}
-			}
-		}
 	}
 }
 

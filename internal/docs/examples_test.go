@@ -186,7 +186,7 @@ var (
 // others are variables of the program that are no inputs, and flags of the command that are none.
 var (
 	otherVariables = []string{"AIRBYTE_PUBLISH_INPUTS", "AIRBYTE_PUBLISH_TEST_CACHE"}
-	otherFlags     = []string{"output", "help", "version", "airbyte-version"}
+	otherFlags     = []string{"output", "help", "version", "airbyte-version", "apply", "wire", "helm-values", "ecr-refresher"}
 )
 
 // words checks the variables and flags of a text.

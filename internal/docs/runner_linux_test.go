@@ -211,7 +211,7 @@ func (r repository) run(t *testing.T, workflow, event string, payload map[string
 		}
 	}
 	cmd.Env = append(cmd.Env, "HOME="+r.home, "XDG_CACHE_HOME="+filepath.Join(r.home, "cache"), "XDG_CONFIG_HOME="+filepath.Join(r.home, "config"),
-		"GOCACHE="+goEnv(t, "GOCACHE"), "GOMODCACHE="+goEnv(t, "GOMODCACHE"), "GOTELEMETRY=off", "DOCKER_HOST=unix:///nowhere")
+		"GOCACHE="+goEnv(t, "GOCACHE"), "GOMODCACHE="+goEnv(t, "GOMODCACHE"), "GOENV="+goEnv(t, "GOENV"), "GOTELEMETRY=off", "DOCKER_HOST=unix:///nowhere")
 	cmd.Env = append(cmd.Env, r.env...)
 	// Steps that outlive act would keep the pipe open.
 	cmd.WaitDelay = 10 * time.Second

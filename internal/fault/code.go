@@ -113,6 +113,37 @@ const (
 	ProtocolNotSupported Code = "AP520"
 	DocumentationKept    Code = "AP521"
 
+	ShortLivedCredentials Code = "AP601"
+	ClusterUnreachable    Code = "AP602"
+	ClusterDenied         Code = "AP603"
+	NoInstallation        Code = "AP604"
+	FieldConflict         Code = "AP605"
+	BadPullSecret         Code = "AP606"
+	DeploymentDenied      Code = "AP607"
+	PullNotFound          Code = "AP608"
+	PullUnreachable       Code = "AP609"
+	PullTLS               Code = "AP610"
+	PullRateLimited       Code = "AP611"
+	WrongArchitecture     Code = "AP612"
+	ContainerNotStarted   Code = "AP613"
+	Unschedulable         Code = "AP614"
+	ClusterSpecFailed     Code = "AP615"
+	PulledAnother         Code = "AP616"
+	ClusterFailed         Code = "AP617"
+	PullFailed            Code = "AP618"
+	DeploymentIll         Code = "AP619"
+
+	HostUnreachable    Code = "AP620"
+	HostPullDenied     Code = "AP621"
+	HostPullFailed     Code = "AP622"
+	HostOwnCredentials Code = "AP623"
+	HostTagDiffers     Code = "AP624"
+	HostPlatform       Code = "AP625"
+	HostSpecNotRun     Code = "AP626"
+	HostNeedsPull      Code = "AP627"
+	LoadFailed         Code = "AP628"
+	NoKindNode         Code = "AP629"
+
 	Internal      Code = "AP901"
 	Interrupted   Code = "AP902"
 	OutputsFailed Code = "AP903"
@@ -231,6 +262,37 @@ var Titles = map[Code]string{
 	AirbyteFailed:        "Airbyte failed",
 	ProtocolNotSupported: "Airbyte does not support the connector's protocol version",
 	DocumentationKept:    "Airbyte keeps a definition's documentation URL",
+
+	ShortLivedCredentials: "the pull credentials do not last",
+	ClusterUnreachable:    "the Kubernetes cluster can't be reached",
+	ClusterDenied:         "Kubernetes denies the right",
+	NoInstallation:        "no Airbyte found in the cluster",
+	FieldConflict:         "somebody else manages this",
+	BadPullSecret:         "the pull secret can't be used",
+	DeploymentDenied:      "the deployment may not pull the image",
+	PullNotFound:          "the deployment does not find the image",
+	PullUnreachable:       "the nodes can't reach the registry",
+	PullTLS:               "the nodes don't trust the registry",
+	PullRateLimited:       "the registry limits the nodes' pulls",
+	WrongArchitecture:     "the image does not fit the nodes",
+	ContainerNotStarted:   "the container could not be started",
+	Unschedulable:         "no node takes the pod",
+	ClusterSpecFailed:     "spec failed in the deployment",
+	PulledAnother:         "the deployment pulled another image",
+	ClusterFailed:         "Kubernetes refused or failed",
+	PullFailed:            "the pull failed",
+	DeploymentIll:         "something is wrong with the set-up",
+
+	HostUnreachable:    "the Docker host can't be reached",
+	HostPullDenied:     "the Docker host may not pull the image",
+	HostPullFailed:     "the Docker host can't pull the image",
+	HostOwnCredentials: "the Docker host's own credentials can't be used",
+	HostTagDiffers:     "the Docker host holds another image under the tag",
+	HostPlatform:       "the image is not for the Docker host's platform",
+	HostSpecNotRun:     "the Docker host can't start the image",
+	HostNeedsPull:      "each tag has to be pulled on the Docker host",
+	LoadFailed:         "the image could not be loaded",
+	NoKindNode:         "there is no such kind cluster",
 
 	Internal:      "internal error",
 	Interrupted:   "interrupted",

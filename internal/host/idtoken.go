@@ -71,6 +71,8 @@ func (g *gitHub) idToken(ctx context.Context, audience string) (string, error) {
 			}
 		case err != nil:
 			return "", noIDToken(audience, "GitHub's token service can't be reached", "Run again; check the proxy of a self-hosted runner.")
+		case status == http.StatusOK:
+			return "", noIDToken(audience, "GitHub's token service answered without a token", "Run the job again.")
 		default:
 			return "", noIDToken(audience, fmt.Sprintf("GitHub's token service answered %d", status),
 				"Run the job again, and check `permissions: id-token: write`; the right to ask ends with the job.")

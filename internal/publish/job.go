@@ -56,9 +56,13 @@ func (j *job) run(ctx context.Context, workspaces func() []found) ([]Row, error)
 	if err := j.push(ctx, artifact, rows); err != nil {
 		return rows, err
 	}
+	if err := j.prepare(ctx, rows); err != nil {
+		return rows, err
+	}
 	for _, t := range targets {
 		t.row.Err = j.register(ctx, t)
 	}
+	j.verifyPull(ctx, rows)
 	return rows, nil
 }
 

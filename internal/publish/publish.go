@@ -55,3 +55,10 @@ type Definitions interface {
 	// Spec is the connector specification's connectionSpecification that the instance stores for the definition.
 	Spec(ctx context.Context, workspaceID string, t connector.Type, definitionID string) (json.RawMessage, error)
 }
+
+// Deployment is where Airbyte runs connectors, and can be asked for the reason when it can't.
+type Deployment interface {
+	// VerifyPull proves that the deployment can pull the image with its own credentials and run its spec, as Airbyte
+	// would. The digest is what the tag points to.
+	VerifyPull(ctx context.Context, repository image.Repository, tag, digest string, log connector.Log) error
+}

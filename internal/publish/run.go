@@ -26,6 +26,12 @@ type Publisher struct {
 	// Workspaces and Definitions are not used when Register is false, and may then be nil.
 	Workspaces  Workspaces
 	Definitions Definitions
+	// Place is prepared for each image before it is registered; nil where nothing is to be done.
+	Place Place
+	// Deployment is asked why, when Airbyte can't run an image's spec, and with VerifyPull asked in any case whether it
+	// can; nil means that nobody said where it is.
+	Deployment Deployment
+	VerifyPull bool
 	// NewLog opens the log of one connector; its second result ends it.
 	NewLog func(c connector.Connector) (connector.Log, func())
 

@@ -208,7 +208,8 @@ func (k *keychain) hasManagedIdentity(ctx context.Context, m azcore.TokenCredent
 	ctx, cancel := context.WithTimeout(policy.WithRetryOptions(ctx, policy.RetryOptions{MaxRetries: -1}), metadataTime)
 	defer cancel()
 	_, err := m.GetToken(ctx, policy.TokenRequestOptions{Scopes: []string{acrScope}})
-	return err == nil
+	// One that has to be chosen is one; the choice is AZURE_CLIENT_ID.
+	return err == nil || strings.Contains(strings.ToLower(err.Error()), "multiple user assigned identities")
 }
 
 // entraCode finds the code that Entra puts in front of its descriptions.
@@ -242,6 +243,7 @@ func (k *keychain) azureFault(ctx context.Context, i *azureIdentity, err error) 
 	if !ok || failed.RawResponse == nil {
 		return k.cloudFault(ctx, op, i.host, err, "Check the credentials: "+i.from+".")
 	}
+	status := failed.RawResponse.StatusCode
 	said := entraSaid(failed.RawResponse)
 	code := entraCode.FindString(said)
 	remedy := entraRemedies[code]
@@ -255,12 +257,15 @@ func (k *keychain) azureFault(ctx context.Context, i *azureIdentity, err error) 
 	if i.federated != nil {
 		x := i.federated()
 		c, _ := readClaims(x.token)
-		return k.refused(x, "it answered "+said, fmt.Sprintf("%s The federated credential must have the issuer %q and the subject %q. %s", remedy,
+		return k.exchangeFault(x, status, "it answered "+said, fmt.Sprintf("%s The federated credential must have the issuer %q and the subject %q. %s", remedy,
 			fault.Bounded(c.Issuer), fault.Bounded(c.Subject), subjectForms(c.Subject)), err)
 	}
 	f := &fault.Error{Code: fault.CloudSignIn, Op: op, Object: i.host, Cause: k.secrets.bounded(cause), Remedy: remedy, Err: err}
-	if failed.RawResponse.StatusCode == http.StatusTooManyRequests {
+	switch {
+	case status == http.StatusTooManyRequests:
 		f.Code, f.Remedy = fault.RateLimited, "Wait and run again."
+	case status >= 500:
+		f.Code, f.Remedy = fault.TokenServer, "Run again; if it stays so, see Azure's status page."
 	}
 	return f
 }

@@ -35,10 +35,8 @@ func (c *Client) checkPush(ctx context.Context, op string, repo name.Repository)
 		return err
 	}
 	err = c.openUpload(ctx, s, repo)
-	if again, rerr := c.renewed(ctx, s, op, err); again != nil {
+	if again := c.renewed(ctx, s, op, err); again != nil {
 		s, err = again, c.openUpload(ctx, again, repo)
-	} else if rerr != nil {
-		return rerr
 	}
 	err = c.explain(ctx, err, s.step(op, repo.Name()))
 	if c.creatable(s, err) {
@@ -53,14 +51,24 @@ func (c *Client) openUpload(ctx context.Context, s *session, repo name.Repositor
 	if err != nil {
 		return err
 	}
+	tags := base + "/tags/list?n=1"
+	var res *http.Response
 	if s.end.provider.hangsUp {
-		if err := c.exists(ctx, s, base+"/tags/list?n=1"); err != nil {
+		// Where a hang-up has a meaning it is not waited out; where it turns out to have none, the request is sent as ever.
+		if res, err = do(s.rt, req.WithContext(context.WithValue(ctx, hangUpTells{}, true))); err != nil && transient(err) {
+			if err := c.exists(ctx, s, tags); err != nil {
+				return err
+			}
+			res = nil
+		} else if err != nil {
 			return err
 		}
 	}
-	res, err := do(s.rt, req)
+	if res == nil {
+		res, err = do(s.rt, req)
+	}
 	if err != nil {
-		return c.instead(ctx, s, err, base+"/tags/list")
+		return c.instead(ctx, s, err, tags)
 	}
 	defer drain(res)
 	// A registry that sends us elsewhere to upload has let us in.

@@ -3,16 +3,18 @@ package registry
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
+	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 )
 
 // Check holds the inputs against the registries that are published to, without contacting anything: whether the
-// provider fits the host, whether the repository's path can exist there, whether each input has an effect. Its error
-// joins one *fault.Error for each problem.
-func Check(o Options) error {
+// provider fits the host, whether the repository's path can exist there, whether each input has an effect. An input
+// without one is a warning, since a run may be one part of many. Its error joins one *fault.Error for each problem.
+func Check(o Options) (warnings []connector.Finding, err error) {
 	repositories := o.Repositories
 	if o.Getenv == nil {
 		o.Getenv = func(string) string { return "" }
@@ -28,12 +30,16 @@ func Check(o Options) error {
 			errs = append(errs, f)
 		}
 	}
-	used := map[string]bool{}
+	used, creates, organisations := map[string]bool{}, false, map[string]bool{}
 	for _, r := range repositories {
 		at := place{hostOf(r.Registry()), strings.Split(strings.TrimPrefix(string(r), r.Registry()+"/"), "/")}
 		p := k.providerOf(at.host)
 		for _, input := range p.inputs {
 			used[input] = true
+		}
+		creates = creates || p.creates
+		if p.id == "dockerhub" {
+			organisations[at.parts[0]] = true
 		}
 		// The credentials of a cloud go to its own hosts alone, whatever is said of others.
 		if p.hosts != "" && !p.matches(at.host) {
@@ -51,19 +57,36 @@ func Check(o Options) error {
 				"Set registry-username, or leave registry-password unset.")
 		}
 	}
-	if len(repositories) > 0 {
-		for _, i := range o.federation() {
-			if i.value != "" && !used[i.name] {
-				add(fault.ConflictingInputs, fmt.Sprintf("input %q", i.name),
-					"it is for "+i.of+", and nothing is published there", "Leave it unset, or correct the image's registry.")
-			}
-		}
-		if o.OIDCGiven && !o.federates() {
-			add(fault.MissingInput, `input "oidc-token"`, "it is set, but nothing says what to exchange it for",
-				"Set aws-role-arn, gcp-workload-identity-provider, azure-tenant-id and azure-client-id, or dockerhub-connection-id.")
+	if len(organisations) > 1 && o.DockerHubConnectionID != "" {
+		add(fault.ConflictingInputs, `input "dockerhub-connection-id"`, "the images are of several organisations ("+
+			strings.Join(slices.Sorted(maps.Keys(organisations)), ", ")+"), and a connection is of one", "Publish to one organisation at a time.")
+	}
+	if len(repositories) == 0 {
+		return nil, errors.Join(errs...)
+	}
+	for _, i := range o.federation() {
+		if i.value != "" && !used[i.name] {
+			warnings = append(warnings, connector.Finding{Code: fault.ConflictingInputs, Severity: connector.Warning,
+				Message: fmt.Sprintf("The input %q is for %s, and no image is published there.", i.name, i.of), Remedy: "Leave it unset where it has no effect."})
 		}
 	}
-	return errors.Join(errs...)
+	if o.CreateRepository && !creates {
+		warnings = append(warnings, connector.Finding{Code: fault.ConflictingInputs, Severity: connector.Warning,
+			Message: `The input "create-repository" is for Amazon ECR, and no image is published there.`,
+			Remedy:  "Other registries make repositories by a push, or want them made by hand."})
+	}
+	if o.OIDCGiven {
+		switch asked := o.federates(); {
+		case asked == 0:
+			add(fault.MissingInput, `input "oidc-token"`, "it is set, but nothing says what to exchange it for",
+				"Set aws-role-arn, gcp-workload-identity-provider, azure-tenant-id and azure-client-id, or dockerhub-connection-id.")
+		case asked > 1:
+			// Each cloud would be shown a token that is good at another.
+			add(fault.ConflictingInputs, `input "oidc-token"`, "it is one token, and is to be exchanged with several clouds",
+				"Publish to one cloud's registry at a time; each needs a token with an audience of its own.")
+		}
+	}
+	return warnings, errors.Join(errs...)
 }
 
 type federationInput struct{ name, value, of string }
@@ -80,6 +103,13 @@ func (o Options) federation() []federationInput {
 	}
 }
 
-func (o Options) federates() bool {
-	return slices.ContainsFunc(o.federation(), func(i federationInput) bool { return i.value != "" })
+// federates is how many clouds a token is to be exchanged with.
+func (o Options) federates() int {
+	clouds := map[string]bool{}
+	for _, i := range o.federation() {
+		if i.value != "" {
+			clouds[i.of] = true
+		}
+	}
+	return len(clouds)
 }

@@ -68,6 +68,9 @@ type keychain struct {
 	looked []string
 	err    error
 	made   map[string]*renewable
+	kept   map[string]credential
+	// unusable are hosts that are only read, for which what is around does not work.
+	unusable map[string]bool
 	// around is what was found in the environment, by host: looking may take seconds.
 	around map[string]*cell[ambience]
 }
@@ -103,11 +106,12 @@ func (k *keychain) resolve(ctx context.Context, repo name.Repository) (credentia
 			return credential{}, err
 		case err == nil && own && !found.cred.anonymous():
 			return found.cred, k.note(ctx, found.cred)
-		case err == nil && !found.cred.anonymous():
+		case err == nil && !found.cred.anonymous() && !k.isUnusable(at.host):
 			// What is only read may be public, and these credentials may be for other things: they must work now or not count.
 			if _, err = authn.Authorization(ctx, found.cred.auth); err == nil {
 				return found.cred, k.note(ctx, found.cred)
 			}
+			k.setUnusable(at.host)
 		}
 		if err != nil {
 			k.client.notices.once("ambient "+at.host, fmt.Sprintf("%s: not using the credentials that are around: %v", at.host, err))
@@ -128,6 +132,22 @@ func (k *keychain) resolve(ctx context.Context, repo name.Repository) (credentia
 		}
 	}
 	return credential{auth: authn.Anonymous, looked: append(looked, where...)}, nil
+}
+
+// isUnusable tells that what is around for a host that is only read did not work, which may have taken seconds.
+func (k *keychain) isUnusable(host string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.unusable[host]
+}
+
+func (k *keychain) setUnusable(host string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.unusable == nil {
+		k.unusable = map[string]bool{}
+	}
+	k.unusable[host] = true
 }
 
 // note notes the credential among the secrets. One that is renewed is noted each time (renewable.go).
@@ -257,16 +277,7 @@ func (c *Client) Credentials(ctx context.Context, host string) (authn.AuthConfig
 	if err != nil {
 		return authn.AuthConfig{}, fmt.Errorf("credentials for %q: %w", host, err)
 	}
-	repo := registry.Repo("credentials")
-	for _, r := range c.options.Repositories {
-		if hostOf(r.Registry()) == hostOf(host) {
-			if repo, err = c.repository(r); err != nil {
-				return authn.AuthConfig{}, err
-			}
-			break
-		}
-	}
-	cred, err := c.keys.resolve(ctx, repo)
+	cred, err := c.keys.resolve(ctx, registry.Repo("credentials"))
 	if err != nil || cred.anonymous() {
 		return authn.AuthConfig{}, err
 	}

@@ -61,12 +61,23 @@ func dockerHubFederated(k *keychain, at place) (credential, bool) {
 	if connection == "" {
 		return credential{}, false
 	}
-	organisation := at.part(0, "")
+	organisation := k.dockerHubOrganisation(at)
 	from := "the OIDC connection " + connection
 	r := k.renewable("dockerhub "+organisation+" "+connection, func(ctx context.Context) (fetched, error) {
 		return k.dockerHubToken(ctx, organisation, connection)
 	})
 	return credential{auth: r, from: from, user: organisation, renewable: r}, true
+}
+
+// dockerHubOrganisation is the one whose connection it is: that of what is published, whatever is read.
+func (k *keychain) dockerHubOrganisation(at place) string {
+	for _, r := range k.explicit.Repositories {
+		if hostOf(r.Registry()) == name.DefaultRegistry {
+			organisation, _, _ := strings.Cut(strings.TrimPrefix(string(r), r.Registry()+"/"), "/")
+			return organisation
+		}
+	}
+	return at.part(0, "")
 }
 
 func (k *keychain) dockerHubToken(ctx context.Context, organisation, connection string) (fetched, error) {
@@ -97,12 +108,10 @@ func (k *keychain) dockerHubToken(ctx context.Context, organisation, connection 
 		ExpiresIn   float64 `json:"expires_in"`
 	}
 	switch {
-	case res.StatusCode == http.StatusTooManyRequests:
-		return fetched{}, &fault.Error{Code: fault.RateLimited, Op: op, Object: "Docker Hub", Cause: "it answered 429 Too Many Requests", Remedy: "Wait and run again."}
 	case res.StatusCode != http.StatusOK:
 		said := fmt.Sprintf("it answered %d (%s)", res.StatusCode, strings.TrimSpace(string(body)))
 		c, _ := readClaims(token)
-		return fetched{}, k.refused(exchange{with: "Docker Hub for the connection " + connection, audience: dockerHubAudience, token: token}, said,
+		return fetched{}, k.exchangeFault(exchange{with: "Docker Hub for the connection " + connection, audience: dockerHubAudience, token: token}, res.StatusCode, said,
 			"Check dockerhub-connection-id and the connection's ruleset in the organisation's settings. "+subjectForms(c.Subject), nil)
 	case json.Unmarshal(body, &answer) != nil || answer.AccessToken == "":
 		return fetched{}, &fault.Error{Code: fault.TokenServer, Op: op, Object: "Docker Hub", Cause: "it answered without an access token",

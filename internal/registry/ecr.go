@@ -1,16 +1,19 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	awsconfig "github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ecr"
@@ -34,7 +37,7 @@ func ecrProvider() *provider {
 	return &provider{
 		id: "ecr", title: "Amazon ECR", matches: hostPattern(isECR), hosts: "ACCOUNT.dkr.ecr.REGION.amazonaws.com and public.ecr.aws",
 		inputs: []string{"aws-role-arn"}, path: ecrPath, given: ecrGiven, federated: ecrFederated, ambient: ecrAmbient, readsAmbient: true,
-		hangsUp: true,
+		hangsUp: true, creates: true, frozen: ecrFrozen,
 		rules: []rule{
 			{code: transport.NameUnknownErrorCode, is: fault.RepositoryMissing},
 			{step: "tag", code: transport.TagInvalidErrorCode, is: fault.TagImmutable},
@@ -51,8 +54,7 @@ func ecrProvider() *provider {
 				"AWS SDK's own credentials.",
 			fault.PushDenied: "On ECR the identity needs ecr:BatchCheckLayerAvailability, InitiateLayerUpload, UploadLayerPart, CompleteLayerUpload, PutImage, " +
 				"BatchGetImage and GetDownloadUrlForLayer on the repository; in another account than its own also a repository policy there.",
-			fault.RepositoryMissing: "ECR makes no repository by a push: `aws ecr create-repository --region {region} --repository-name {repository}` " +
-				"(account {account}), or set create-repository.",
+			fault.RepositoryMissing: "ECR makes no repository by a push: {create}, or set create-repository.",
 			fault.PullDenied: "Nodes of EKS need AmazonEC2ContainerRegistryPullOnly on their node role; in another account also a repository policy. " +
 				"ECR's passwords die after 12 hours, so a pull secret is no lasting way.",
 		},
@@ -118,13 +120,17 @@ func (i *awsIdentity) config(ctx context.Context) (aws.Config, error) {
 
 func (i *awsIdentity) load(ctx context.Context) (aws.Config, error) {
 	_, region := ecrPlace(i.host)
-	options := append([]func(*awsconfig.LoadOptions) error{awsconfig.WithRegion(region), awsconfig.WithAppID("airbyte-publish")}, i.options...)
+	options := append([]func(*awsconfig.LoadOptions) error{awsconfig.WithRegion(region), awsconfig.WithAppID("airbyte-publish"),
+		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(cloudTime))}, i.options...)
 	if r, err := api.ExtractRegistry(i.host); err == nil && r.FIPS {
 		options = append(options, awsconfig.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
 	}
 	if i.role != "" {
-		// What else there is in the environment is not asked for.
 		options = append(options, awsconfig.WithCredentialsProvider(aws.AnonymousCredentials{}))
+	}
+	if i.role != "" || len(i.options) > 0 {
+		// What else there is in the environment is not asked for: a profile that is not used may be wrong.
+		options = append(options, awsconfig.WithSharedConfigProfile("default"))
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
 	if err != nil {
@@ -218,10 +224,13 @@ func (i *awsIdentity) tellAccount(endpoint string) {
 	}
 }
 
-// credential is the registry's with this identity behind it.
+// credential is the registry's with this identity behind it. All repositories of a run share the first one's, with its
+// session of a role.
 func (i *awsIdentity) credential() credential {
-	r := i.k.renewable("ecr "+i.host+" "+i.from, i.password)
-	return credential{auth: r, from: i.from, user: "AWS", renewable: r, steward: &ecrSteward{i}}
+	return i.k.shared("ecr "+i.host+" "+i.from, func() credential {
+		r := i.k.renewable("ecr "+i.host+" "+i.from, i.password)
+		return credential{auth: r, from: i.from, user: "AWS", renewable: r, steward: &ecrSteward{i}}
+	})
 }
 
 // accessKey is the form of AWS's access key ids; those that begin with ASIA come with a session token.
@@ -257,14 +266,16 @@ func ecrAmbient(ctx context.Context, k *keychain, at place) (credential, []strin
 	if err != nil {
 		return credential{}, nil, err
 	}
-	limited, cancel := ctx, context.CancelFunc(func() {})
-	if !awsConfigured(k.explicit.Getenv) {
-		limited, cancel = context.WithTimeout(ctx, metadataTime)
+	// A profile may ask a program or a service, a metadata server may not be there at all.
+	limit := metadataTime
+	if k.awsConfigured() {
+		limit = time.Minute
 	}
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	keys, err := cfg.Credentials.Retrieve(limited)
 	if err != nil {
-		if ctx.Err() == nil && (limited.Err() != nil || strings.Contains(err.Error(), "no EC2 IMDS role found")) {
+		if ctx.Err() == nil && (limit == metadataTime && limited.Err() != nil || strings.Contains(err.Error(), "no EC2 IMDS role found")) {
 			return credential{}, []string{"AWS credentials (no variables, no profile, no role of a container or an instance)"}, nil
 		}
 		return credential{}, nil, k.awsFault(ctx, "get AWS credentials for", at.host, "", err)
@@ -274,10 +285,18 @@ func ecrAmbient(ctx context.Context, k *keychain, at place) (credential, []strin
 }
 
 // awsConfigured tells whether the environment says where AWS credentials are, so that a failure is an error.
-func awsConfigured(getenv func(string) string) bool {
+func (k *keychain) awsConfigured() bool {
+	env := k.explicit.Getenv
 	for _, v := range []string{"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
 		"AWS_CONTAINER_CREDENTIALS_FULL_URI"} {
-		if getenv(v) != "" {
+		if env(v) != "" {
+			return true
+		}
+	}
+	home := cmp.Or(env("HOME"), env("USERPROFILE"))
+	for _, file := range []string{cmp.Or(env("AWS_CONFIG_FILE"), filepath.Join(home, ".aws", "config")),
+		cmp.Or(env("AWS_SHARED_CREDENTIALS_FILE"), filepath.Join(home, ".aws", "credentials"))} {
+		if _, err := k.readFile(file); err == nil {
 			return true
 		}
 	}

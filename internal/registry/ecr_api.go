@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -80,12 +81,10 @@ func (k *keychain) assumeFault(ctx context.Context, role, token string, err erro
 	return k.refused(exchange{with: object, audience: awsAudience, token: token}, text, remedy, err)
 }
 
-// steward manages repositories by the provider's own API, with the identity that a credential came from.
+// steward makes repositories by the provider's own API, with the identity that a credential came from.
 type steward interface {
 	// create makes the repository. That it exists already is no error.
 	create(ctx context.Context, repo name.Repository) error
-	// frozen tells why the tag can't be moved, or "" when it can or nobody tells.
-	frozen(ctx context.Context, repo name.Repository, tag string) string
 }
 
 type ecrSteward struct{ *awsIdentity }
@@ -97,9 +96,13 @@ func (s *ecrSteward) create(ctx context.Context, repo name.Repository) error {
 	}
 	if isECRPublic(s.host) {
 		// The first part is the registry's alias, the rest the repository's name.
-		at := placeOf(repo)
-		_, err = ecrpublic.NewFromConfig(cfg).CreateRepository(ctx, &ecrpublic.CreateRepositoryInput{
-			RepositoryName: aws.String(strings.Join(at.parts[1:], "/"))})
+		at, client := placeOf(repo), ecrpublic.NewFromConfig(cfg)
+		if own := ownAliases(ctx, client); len(own) > 0 && !slices.Contains(own, at.parts[0]) {
+			return &fault.Error{Code: fault.RepositoryNotCreated, Op: "create the repository", Object: repo.Name(),
+				Cause:  fmt.Sprintf("the alias %q is another registry's: that of these credentials has %s", at.parts[0], strings.Join(own, ", ")),
+				Remedy: "Correct the alias in the image, or sign in to its account."}
+		}
+		_, err = client.CreateRepository(ctx, &ecrpublic.CreateRepositoryInput{RepositoryName: aws.String(strings.Join(at.parts[1:], "/"))})
 		if _, there := errors.AsType[*publictypes.RepositoryAlreadyExistsException](err); there {
 			return nil
 		}
@@ -117,26 +120,57 @@ func (s *ecrSteward) create(ctx context.Context, repo name.Repository) error {
 	}
 	f := &fault.Error{Code: fault.RepositoryNotCreated, Op: "create the repository", Object: repo.Name(), Err: err}
 	said, ok := errors.AsType[smithy.APIError](err)
-	if !ok {
+	if _, known := errors.AsType[*fault.Error](err); known || !ok {
 		return s.k.cloudFault(ctx, f.Op, f.Object, err, "Run again.")
 	}
 	f.Cause = s.k.secrets.bounded("AWS answered " + said.ErrorCode() + ": " + said.ErrorMessage())
-	f.Remedy = placeOf(repo).words("Create it once: `aws ecr create-repository --region {region} --repository-name {repository}`.")
+	f.Remedy = placeOf(repo).words("Create it once: {create}.")
 	if strings.Contains(said.ErrorCode(), "AccessDenied") {
-		f.Remedy = placeOf(repo).words("Allow ecr:CreateRepository on arn:aws:ecr:{region}:{account}:repository/{repository}, or create it once: " +
-			"`aws ecr create-repository --region {region} --repository-name {repository}`.")
+		f.Remedy = placeOf(repo).words("Allow ecr:CreateRepository on arn:aws:ecr:{region}:{account}:repository/{repository}, or create it once: {create}.")
+		if isECRPublic(s.host) {
+			f.Remedy = placeOf(repo).words("Allow ecr-public:CreateRepository, or create it once: {create}.")
+		}
 	}
 	return f
 }
 
-func (s *ecrSteward) frozen(ctx context.Context, repo name.Repository, tag string) string {
-	cfg, err := s.config(ctx)
-	if err != nil || isECRPublic(s.host) {
+// ownAliases are those of the registry that the credentials are of; nothing where they may not ask.
+func ownAliases(ctx context.Context, client *ecrpublic.Client) []string {
+	out, err := client.DescribeRegistries(ctx, &ecrpublic.DescribeRegistriesInput{})
+	if err != nil {
+		return nil
+	}
+	var all []string
+	for _, r := range out.Registries {
+		for _, a := range r.Aliases {
+			all = append(all, aws.ToString(a.Name))
+		}
+	}
+	return all
+}
+
+// ecrCreate is the command that makes a repository.
+func ecrCreate(at place) string {
+	_, region := ecrPlace(at.host)
+	if isECRPublic(at.host) {
+		return fmt.Sprintf("`aws ecr-public create-repository --region %s --repository-name %s`", region, strings.Join(at.parts[min(1, len(at.parts)):], "/"))
+	}
+	return fmt.Sprintf("`aws ecr create-repository --region %s --repository-name %s`", region, at.path())
+}
+
+// ecrFrozen asks the repository's settings.
+func ecrFrozen(ctx context.Context, _ *Client, s *session, tag string) string {
+	steward, ok := s.cred.steward.(*ecrSteward)
+	if !ok || isECRPublic(steward.host) {
 		return ""
 	}
-	account, _ := ecrPlace(s.host)
+	cfg, err := steward.config(ctx)
+	if err != nil {
+		return ""
+	}
+	account, _ := ecrPlace(steward.host)
 	out, err := ecr.NewFromConfig(cfg).DescribeRepositories(ctx, &ecr.DescribeRepositoriesInput{
-		RegistryId: aws.String(account), RepositoryNames: []string{repo.RepositoryStr()}})
+		RegistryId: aws.String(account), RepositoryNames: []string{s.repo.RepositoryStr()}})
 	// Who may push need not be allowed to describe; then the push tells.
 	if err != nil || len(out.Repositories) != 1 {
 		return ""

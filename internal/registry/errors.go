@@ -300,7 +300,9 @@ func (c *Client) explainByRule(f *fault.Error, te *transport.Error, st step, tok
 		at = "tag"
 	}
 	for _, r := range st.end.provider.rules {
-		if !r.fits(at, te) {
+		// A limit is a limit, whatever else the answer speaks of.
+		limited := te.StatusCode == http.StatusTooManyRequests && r.is != fault.RateLimited
+		if limited || !r.fits(at, te) {
 			continue
 		}
 		switch r.is {
@@ -372,7 +374,7 @@ func imageRemedy(has func(...transport.ErrorCode) bool) string {
 // immutable tells whether a refused PUT under a tag speaks of tags that can't be moved, for which registries have no
 // common code (ECR: TAG_INVALID; Artifact Registry, Harbor, GitLab and Docker Hub: words).
 func immutable(te *transport.Error) bool {
-	text := strings.ToLower(te.Error())
+	text := strings.ToLower(answerText(te))
 	return te.StatusCode < 500 && (strings.Contains(text, "immutable") || strings.Contains(text, "protected tag") ||
 		strings.Contains(text, "failed_precondition"))
 }

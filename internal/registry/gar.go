@@ -11,12 +11,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
 	"cloud.google.com/go/compute/metadata"
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/name"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/google"
 	"golang.org/x/oauth2/google/externalaccount"
@@ -35,7 +35,7 @@ func gar() *provider {
 	return &provider{
 		id: "gar", title: "Google Artifact Registry", matches: hostPattern(isGAR), hosts: "LOCATION-docker.pkg.dev, gcr.io and REGION.gcr.io",
 		inputs: []string{"gcp-workload-identity-provider", "gcp-service-account"}, path: garPath, noUser: garNoUser, given: garGiven,
-		federated: garFederated, ambient: garAmbient, readsAmbient: true,
+		federated: garFederated, ambient: garAmbient, readsAmbient: true, frozen: garFrozen,
 		rules: []rule{
 			{step: "tag", text: "tag immutability", is: fault.TagImmutable},
 			{text: "service_disabled", is: fault.PushDenied, remedy: "Enable the API in the project: `gcloud services enable artifactregistry.googleapis.com --project {first}`."},
@@ -73,12 +73,24 @@ func garPlace(at place) (location, repository string) {
 	case rest == "gcr.io":
 		return first, at.host
 	}
-	return strings.TrimSuffix(first, "-docker"), at.part(1, "REPOSITORY")
+	repository = "REPOSITORY"
+	if _, rest := garProject(at); len(rest) > 0 {
+		repository = rest[0]
+	}
+	return strings.TrimSuffix(first, "-docker"), repository
+}
+
+// garProject is the path's project, which for those of a domain is written in two parts, and what is left.
+func garProject(at place) (project string, rest []string) {
+	if strings.Contains(at.parts[0], ".") && len(at.parts) > 1 {
+		return at.parts[0] + ":" + at.parts[1], at.parts[2:]
+	}
+	return at.parts[0], at.parts[1:]
 }
 
 func garPath(at place) (cause, remedy string) {
 	if strings.HasSuffix(at.host, ".pkg.dev") {
-		if len(at.parts) < 3 {
+		if _, rest := garProject(at); len(rest) < 2 {
 			return fmt.Sprintf("a path on Artifact Registry has three parts or more: project, repository and image; this has %d", len(at.parts)),
 				"Write {host}/PROJECT/REPOSITORY/IMAGE; the repository is made once by `gcloud artifacts repositories create`."
 		}
@@ -167,7 +179,7 @@ func (k *keychain) googleCredential(at place, from string, source func() (oauth2
 	r := k.renewable("gar "+at.host+" "+from, func(ctx context.Context) (fetched, error) {
 		return k.googleToken(ctx, at.host, from, source)
 	})
-	return credential{auth: r, from: from, user: garUser, renewable: r, steward: &garSteward{k, r}}
+	return credential{auth: r, from: from, user: garUser, renewable: r}
 }
 
 func (k *keychain) googleToken(ctx context.Context, host, from string, source func() (oauth2.TokenSource, error)) (fetched, error) {
@@ -251,14 +263,19 @@ func (s *subjectToken) SubjectToken(ctx context.Context, _ externalaccount.Suppl
 // oauthAnswer is how an answer of Google's STS begins when it refuses.
 var oauthAnswer = regexp.MustCompile(`"error"\s*:\s*"`)
 
+// googleStatus finds the status in what x/oauth2 makes of an answer.
+var googleStatus = regexp.MustCompile(`oauth2/google: status code (\d{3})`)
+
 // federationFault explains a failure of Google's exchange. x/oauth2 has the answer's status and body in its text only.
 func (k *keychain) federationFault(f *googleFederation, s *subjectToken, err error) error {
 	text := rootText(err)
-	if _, known := errors.AsType[*fault.Error](err); known || s.token == "" || !strings.Contains(text, "oauth2/google: status code") {
+	found := googleStatus.FindStringSubmatch(text)
+	if _, known := errors.AsType[*fault.Error](err); known || s.token == "" || found == nil {
 		return err
 	}
+	status, _ := strconv.Atoi(found[1])
 	// Google's STS answers as OAuth does, {"error":"invalid_grant"}, its other services with an object that has a status.
-	if f.account != "" && !oauthAnswer.MatchString(text) {
+	if f.account != "" && !oauthAnswer.MatchString(text) && status < 500 && status != http.StatusTooManyRequests {
 		c, _ := readClaims(s.token)
 		pool, _, _ := strings.Cut(f.provider, "/providers/")
 		return &fault.Error{Code: fault.CloudDenied, Op: "act as the service account", Object: f.account, Err: err,
@@ -270,7 +287,7 @@ func (k *keychain) federationFault(f *googleFederation, s *subjectToken, err err
 	c, _ := readClaims(s.token)
 	remedy := "Check the provider's issuer, allowed audiences, attribute mapping and attribute condition (`gcloud iam workload-identity-pools providers describe`). " +
 		subjectForms(c.Subject)
-	return k.refused(x, text, remedy, err)
+	return k.exchangeFault(x, status, text, remedy, err)
 }
 
 // garAmbient are application default credentials: the file of GOOGLE_APPLICATION_CREDENTIALS, gcloud's own, or the
@@ -356,35 +373,27 @@ func (k *keychain) googleFault(ctx context.Context, host, from string, err error
 	return f
 }
 
-// garSteward asks Artifact Registry's own API.
-type garSteward struct {
-	k     *keychain
-	token *renewable
-}
-
-func (s *garSteward) create(_ context.Context, repo name.Repository) error {
-	at := placeOf(repo)
-	return &fault.Error{Code: fault.RepositoryNotCreated, Op: "create the repository", Object: repo.Name(),
-		Cause:  "create-repository is for Amazon ECR; on Artifact Registry a repository holds many images and is made once",
-		Remedy: at.words("Create it: `gcloud artifacts repositories create {second} --project {first} --location {location} --repository-format docker`.")}
-}
-
-func (s *garSteward) frozen(ctx context.Context, repo name.Repository, _ string) string {
-	t, err := s.token.AuthorizationContext(ctx)
+// garFrozen asks Artifact Registry's own API.
+func garFrozen(ctx context.Context, c *Client, s *session, _ string) string {
+	if s.cred.renewable == nil || s.cred.user != garUser {
+		return ""
+	}
+	t, err := s.cred.renewable.AuthorizationContext(ctx)
 	if err != nil {
 		return ""
 	}
-	at := placeOf(repo)
+	at := placeOf(s.repo)
 	location, repository := garPlace(at)
+	project, _ := garProject(at)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	url := fmt.Sprintf("https://artifactregistry.googleapis.com/v1/projects/%s/locations/%s/repositories/%s", at.parts[0], location, repository)
+	url := fmt.Sprintf("https://artifactregistry.googleapis.com/v1/projects/%s/locations/%s/repositories/%s", project, location, repository)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return ""
 	}
 	req.Header.Set("Authorization", "Bearer "+t.Password)
-	res, err := s.k.client.cloudClient(false).Do(req)
+	res, err := c.cloudClient(false).Do(req)
 	if err != nil {
 		return ""
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"regexp"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 
@@ -42,8 +43,19 @@ func ghcrPath(at place) (cause, remedy string) {
 	return "", ""
 }
 
-// ghcrAmbient is the workflow's token, where it was put into the environment.
-func ghcrAmbient(_ context.Context, k *keychain, _ place) (credential, []string, error) {
+// ghcrAmbient is the workflow's token, where it was put into the environment. It is for the registry of the GitHub that
+// runs the workflow: GitHub Enterprise Server, Forgejo and Gitea have the same variables, and tokens of their own.
+func ghcrAmbient(_ context.Context, k *keychain, at place) (credential, []string, error) {
+	server := cmp.Or(strings.TrimRight(k.explicit.Getenv("GITHUB_SERVER_URL"), "/"), "https://github.com")
+	home := "ghcr.io"
+	if tenant, ok := strings.CutPrefix(server, "https://"); ok && strings.HasSuffix(tenant, ".ghe.com") {
+		home = "containers." + tenant
+	} else if server != "https://github.com" {
+		home = ""
+	}
+	if home != at.host {
+		return credential{}, []string{"the variable GITHUB_TOKEN (not of this registry's GitHub)"}, nil
+	}
 	for _, v := range []string{"GITHUB_TOKEN", "GH_TOKEN"} {
 		if token := k.explicit.Getenv(v); token != "" {
 			user := cmp.Or(k.explicit.Getenv("GITHUB_ACTOR"), "x-access-token")

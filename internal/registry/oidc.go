@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -35,6 +36,21 @@ func (k *keychain) idToken(ctx context.Context, audience string) (string, error)
 	return token, nil
 }
 
+// exchangeFault is the error of an exchange that a cloud answered with this status: only a refusal has to do with the
+// token.
+func (k *keychain) exchangeFault(x exchange, status int, said, remedy string, err error) error {
+	f := &fault.Error{Op: "exchange the OIDC token with", Object: x.with, Cause: k.secrets.bounded(said), Err: err}
+	switch {
+	case status == http.StatusTooManyRequests:
+		f.Code, f.Remedy = fault.RateLimited, "Wait and run again."
+	case status >= 500:
+		f.Code, f.Remedy = fault.TokenServer, "Run again; if it stays so, see the cloud's status page."
+	default:
+		return k.refused(x, said, remedy, err)
+	}
+	return f
+}
+
 // exchange is an OIDC token on its way to a cloud, for messages.
 type exchange struct {
 	// with is who is asked to take it: "AWS STS for the role arn:…".
@@ -49,7 +65,7 @@ type exchange struct {
 // refused is the error of an exchange that failed, with all that has to fit together: who issued the token, about whom,
 // for whom. Nothing helps more, since the other side only ever says that something does not fit.
 func (k *keychain) refused(x exchange, said, remedy string, err error) error {
-	f := &fault.Error{Code: fault.OIDCRefused, Op: "exchange the OIDC token with", Object: x.with, Cause: said, Remedy: remedy, Err: err}
+	f := &fault.Error{Code: fault.OIDCRefused, Op: "exchange the OIDC token with", Object: x.with, Cause: k.secrets.bounded(said), Remedy: remedy, Err: err}
 	c, ok := readClaims(x.token)
 	if !ok {
 		f.Cause += "; the token is no JWT"

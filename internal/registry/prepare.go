@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"net/http"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
@@ -43,7 +44,7 @@ func (c *Client) Prepare(ctx context.Context, repository image.Repository) error
 // creatable notes that a repository which does not exist will be made before the push, and tells whether it can be.
 func (c *Client) creatable(s *session, err error) bool {
 	f, ok := errors.AsType[*fault.Error](err)
-	if !ok || f.Code != fault.RepositoryMissing || !c.options.CreateRepository {
+	if !ok || f.Code != fault.RepositoryMissing || !c.options.CreateRepository || !s.end.provider.creates {
 		return false
 	}
 	if s.cred.steward == nil {
@@ -72,8 +73,6 @@ func (c *Client) CheckMove(ctx context.Context, repository image.Repository, tag
 	why := ""
 	if frozen := c.keys.providerOf(hostOf(repo.RegistryStr())).frozen; frozen != nil {
 		why = frozen(ctx, c, s, tag)
-	} else if s.cred.steward != nil {
-		why = s.cred.steward.frozen(ctx, repo, tag)
 	}
 	if why == "" || ctx.Err() != nil {
 		return nil
@@ -82,21 +81,28 @@ func (c *Client) CheckMove(ctx context.Context, repository image.Repository, tag
 		Remedy: "Publish under a new tag; this registry does not let the tag be moved."}
 }
 
-// ended tells whether a registry refused a credential that it took before: its time is over.
-func ended(err error) bool {
+// ended tells whether the registry refused a credential that it took before: its time is over. Where tokens are used,
+// only the token server tells: what the registry refuses with a token that is new is a matter of rights.
+func (s *session) ended(err error) bool {
 	te, ok := errors.AsType[*transport.Error](err)
-	if !ok {
+	if !ok || !s.end.worked.Load() || te.Request == nil || !s.end.owns(te.Request.URL) {
 		return false
 	}
-	return te.StatusCode == 401 || hasCode(te, transport.UnauthorizedErrorCode) ||
-		te.StatusCode == 403 && (rule{text: "authorization token has expired"}).fits("", te)
+	if _, source := errors.AsType[*sourceError](err); source {
+		return false
+	}
+	if te.StatusCode == http.StatusForbidden {
+		return (rule{text: "authorization token has expired"}).fits("", te)
+	}
+	refused := te.StatusCode == http.StatusUnauthorized || hasCode(te, transport.UnauthorizedErrorCode)
+	return refused && (!s.end.usesTokens() || s.end.isRealm(te.Request.URL))
 }
 
-// renewed returns a new session with a credential that was got anew, when err tells that the old one's time is over.
-// It is nil when there is none to be got.
-func (c *Client) renewed(ctx context.Context, s *session, op string, err error) (*session, error) {
-	if !ended(err) || s.cred.renewable == nil || ctx.Err() != nil {
-		return nil, nil
+// renewed returns a new session with a credential that was got anew, when err tells that the old one's time is over. It
+// is nil when there is none to be got: then err stands.
+func (c *Client) renewed(ctx context.Context, s *session, op string, err error) *session {
+	if s.cred.renewable == nil || ctx.Err() != nil || !s.ended(err) {
+		return nil
 	}
 	c.options.Log(s.repo.RegistryStr() + ": the credential has ended; getting a new one")
 	s.cred.renewable.drop()
@@ -107,5 +113,10 @@ func (c *Client) renewed(ctx context.Context, s *session, op string, err error) 
 		}
 	}
 	c.mu.Unlock()
-	return c.signIn(ctx, op, s.repo, true)
+	next, rerr := c.signIn(ctx, op, s.repo, true)
+	if rerr != nil {
+		c.options.Log("there is none: " + rerr.Error())
+		return nil
+	}
+	return next
 }

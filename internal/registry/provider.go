@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
@@ -36,9 +37,11 @@ type provider struct {
 	ambient func(ctx context.Context, k *keychain, at place) (credential, []string, error)
 	// readsAmbient tells that ambient credentials also serve to read repositories that are not published to.
 	readsAmbient bool
-	// hangsUp tells that an upload to a missing repository ends without an answer, so that its existence is asked first.
+	// hangsUp tells that an upload to a missing repository ends without an answer, so that its existence is asked for then.
 	hangsUp bool
-	// frozen tells why the tag can't be moved, or "" when it can or nobody tells. Nil asks the credential's steward.
+	// creates tells that missing repositories are made where that is asked for, by the credential's steward.
+	creates bool
+	// frozen tells why the tag can't be moved, or "" when it can or nobody tells.
 	frozen func(ctx context.Context, c *Client, s *session, tag string) string
 	// rules say what its answers mean beyond the common rules; the first that fits counts.
 	rules []rule
@@ -76,7 +79,19 @@ func (r rule) fits(step string, te *transport.Error) bool {
 	if r.code != "" && !hasCode(te, r.code) || r.bare && len(te.Errors) > 0 {
 		return false
 	}
-	return r.text == "" || strings.Contains(strings.ToLower(te.Error()), r.text)
+	// What a server that is out of order says means nothing, and in front of it stands the request's address.
+	return r.text == "" || te.StatusCode < 500 && strings.Contains(strings.ToLower(answerText(te)), r.text)
+}
+
+// answerText is all that an answer says, without the request's address.
+func answerText(te *transport.Error) string {
+	text := saidBy(te)
+	for _, d := range te.Errors {
+		if d.Detail != nil {
+			text += fmt.Sprintf(" %v", d.Detail)
+		}
+	}
+	return text
 }
 
 func hasCode(te *transport.Error, codes ...transport.ErrorCode) bool {
@@ -113,7 +128,7 @@ func (p place) part(i int, word string) string {
 }
 
 // words fills in what a remedy leaves open: {host}, {repository}, {first} (the path's part), {account} and {region} (of
-// ECR), {location} and {second} (where a repository of Artifact Registry is, and its name), {registry} (the host's first
+// ECR), {create} (the command that makes the repository there), {location} and {second} (where a repository of Artifact Registry is, and its name), {registry} (the host's first
 // label).
 func (p place) words(remedy string) string {
 	if !strings.Contains(remedy, "{") {
@@ -122,8 +137,12 @@ func (p place) words(remedy string) string {
 	first, _, _ := strings.Cut(p.host, ".")
 	account, region := ecrPlace(p.host)
 	location, second := garPlace(p)
-	return strings.NewReplacer("{host}", p.host, "{repository}", p.path(), "{first}", p.part(0, "NAMESPACE"),
-		"{second}", second, "{account}", account, "{region}", region, "{location}", location,
+	owner := p.part(0, "NAMESPACE")
+	if isGAR(p.host) {
+		owner, _ = garProject(p)
+	}
+	return strings.NewReplacer("{host}", p.host, "{repository}", p.path(), "{first}", owner,
+		"{second}", second, "{account}", account, "{region}", region, "{location}", location, "{create}", ecrCreate(p),
 		"{registry}", first).Replace(remedy)
 }
 

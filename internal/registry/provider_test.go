@@ -66,6 +66,7 @@ func TestInputsAgainstTheRegistry(t *testing.T) {
 		o     Options
 		code  fault.Code
 		words string
+		warns string
 	}{
 		"told by the host":             {repo: "registry.example/a/b", o: Options{Provider: "auto"}},
 		"right":                        {repo: ecrRepo, o: Options{AWSRoleARN: role}},
@@ -74,25 +75,33 @@ func TestInputsAgainstTheRegistry(t *testing.T) {
 		"GitLab on a host of its own":  {repo: "registry.example/group/project", o: Options{Provider: "gitlab"}},
 		"key without a user":           {repo: garRepo, o: Options{Password: `{"type":"service_account"}`}},
 		"GitHub token without a user":  {repo: "ghcr.io/acme/x", o: Options{Password: "token"}},
-		"provider of another host":     {"registry.example/a/b", Options{Provider: "ecr"}, fault.InvalidInput, "dkr.ecr"},
-		"cloud's name in a wrong host": {"acme.azurecr.io.evil.example/x", Options{Provider: "acr"}, fault.InvalidInput, "azurecr.io"},
-		"two parts on Google":          {"europe-west3-docker.pkg.dev/acme/source-erp", Options{}, fault.BadRepository, "PROJECT/REPOSITORY/IMAGE"},
-		"one part on gcr.io":           {"gcr.io/source-erp", Options{}, fault.BadRepository, "gcr.io/PROJECT/source-erp"},
-		"no namespace on Docker Hub":   {"docker.io/source-erp", Options{}, fault.BadRepository, "docker.io/NAMESPACE/source-erp"},
-		"three parts on Docker Hub":    {"docker.io/acme/x/source-erp", Options{}, fault.BadRepository, "two parts"},
-		"no owner on GitHub":           {"ghcr.io/source-erp", Options{}, fault.BadRepository, "OWNER"},
-		"no group on GitLab":           {"registry.gitlab.com/source-erp", Options{}, fault.BadRepository, "GROUP"},
-		"host twice on ECR":            {"123456789012.dkr.ecr.eu-central-1.amazonaws.com/123456789012.dkr.ecr.eu-central-1.amazonaws.com/x", Options{}, fault.BadRepository, "once"},
-		"no alias on ECR Public":       {"public.ecr.aws/source-erp", Options{}, fault.BadRepository, "ALIAS"},
-		"a role for no AWS":            {garRepo, Options{AWSRoleARN: role}, fault.ConflictingInputs, "aws-role-arn"},
-		"a token for nothing":          {ecrRepo, Options{OIDCGiven: true}, fault.MissingInput, "aws-role-arn"},
-		"no user":                      {"registry.example/a/b", Options{Password: "p"}, fault.MissingInput, "registry-username"},
+		"provider of another host":     {repo: "registry.example/a/b", o: Options{Provider: "ecr"}, code: fault.InvalidInput, words: "dkr.ecr"},
+		"cloud's name in a wrong host": {repo: "acme.azurecr.io.evil.example/x", o: Options{Provider: "acr"}, code: fault.InvalidInput, words: "azurecr.io"},
+		"two parts on Google":          {repo: "europe-west3-docker.pkg.dev/acme/source-erp", o: Options{}, code: fault.BadRepository, words: "PROJECT/REPOSITORY/IMAGE"},
+		"one part on gcr.io":           {repo: "gcr.io/source-erp", o: Options{}, code: fault.BadRepository, words: "gcr.io/PROJECT/source-erp"},
+		"no namespace on Docker Hub":   {repo: "docker.io/source-erp", o: Options{}, code: fault.BadRepository, words: "docker.io/NAMESPACE/source-erp"},
+		"three parts on Docker Hub":    {repo: "docker.io/acme/x/source-erp", o: Options{}, code: fault.BadRepository, words: "two parts"},
+		"no owner on GitHub":           {repo: "ghcr.io/source-erp", o: Options{}, code: fault.BadRepository, words: "OWNER"},
+		"no group on GitLab":           {repo: "registry.gitlab.com/source-erp", o: Options{}, code: fault.BadRepository, words: "GROUP"},
+		"host twice on ECR":            {repo: "123456789012.dkr.ecr.eu-central-1.amazonaws.com/123456789012.dkr.ecr.eu-central-1.amazonaws.com/x", o: Options{}, code: fault.BadRepository, words: "once"},
+		"no alias on ECR Public":       {repo: "public.ecr.aws/source-erp", o: Options{}, code: fault.BadRepository, words: "ALIAS"},
+		"a role for no AWS":            {repo: garRepo, o: Options{AWSRoleARN: role}, warns: "aws-role-arn"},
+		"nothing to create on Google":  {repo: garRepo, o: Options{CreateRepository: true}, warns: "create-repository"},
+		"one token for two clouds": {repo: ecrRepo, o: Options{AWSRoleARN: role, GCPProvider: "projects/1", OIDCGiven: true}, code: fault.ConflictingInputs,
+			words: "several clouds", warns: "gcp-workload-identity-provider"},
+		"project of a domain":        {repo: "europe-west3-docker.pkg.dev/example.com/acme/connectors/source-erp", o: Options{}},
+		"project of a domain, short": {repo: "europe-west3-docker.pkg.dev/example.com/acme/source-erp", o: Options{}, code: fault.BadRepository, words: "PROJECT/REPOSITORY/IMAGE"},
+		"a token for nothing":        {repo: ecrRepo, o: Options{OIDCGiven: true}, code: fault.MissingInput, words: "aws-role-arn"},
+		"no user":                    {repo: "registry.example/a/b", o: Options{Password: "p"}, code: fault.MissingInput, words: "registry-username"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tt.o.Getenv = func(string) string { return "" }
 			tt.o.Repositories = []image.Repository{tt.repo}
-			err := Check(tt.o)
+			warnings, err := Check(tt.o)
+			if tt.warns != "" && (len(warnings) != 1 || !strings.Contains(warnings[0].Message, tt.warns)) || tt.warns == "" && len(warnings) > 0 {
+				t.Errorf("warnings: %v", warnings)
+			}
 			if tt.code == "" {
 				if err != nil {
 					t.Error(err)
@@ -112,6 +121,7 @@ func TestAnEngineIsLentTheOrganisationsToken(t *testing.T) {
 	t.Parallel()
 	c := New(Options{Hosts: []string{"docker.io"}, Repositories: []image.Repository{"docker.io/acme/source-erp"}, DockerHubConnectionID: "id"})
 	k := c.keys
+	k.explicit.Repositories = []image.Repository{"docker.io/acme/source-erp"}
 	k.made = map[string]*renewable{"dockerhub acme id": {now: k.now, secrets: k.secrets, fetch: func(context.Context) (fetched, error) {
 		return fetched{AuthConfig: authn.AuthConfig{Username: "acme", Password: "p"}}, nil
 	}}}

@@ -36,18 +36,18 @@ func (c *Client) Push(ctx context.Context, repository image.Repository, a image.
 	if err != nil {
 		return err
 	}
-	renewedOnce := false
+	renewals := 0
 	for again := false; ; {
 		// What it says to have mounted may be what it lost, or never had, so the second time the bytes are sent.
 		p := &push{c: c, s: s, repo: repo, log: log, mount: !again, blobs: map[v1.Hash]*blob{}}
 		// An answer to HEAD does not say that it is the credential that has ended, where that is no 401.
 		err = c.learn(ctx, s, p.run(ctx, a))
 		// Blobs that are at their place already are not pushed again, so each new credential brings the push on.
-		if next, rerr := c.renewed(ctx, s, op, err); rerr != nil {
-			return rerr
-		} else if next != nil && (p.moved() || !renewedOnce) {
-			s, renewedOnce = next, true
-			continue
+		if renewals == 0 || p.pushed.blobs.Load() > 0 && renewals < maxRenewals {
+			if next := c.renewed(ctx, s, op, err); next != nil {
+				s, renewals = next, renewals+1
+				continue
+			}
 		}
 		if !lostBlob(err) {
 			break
@@ -61,6 +61,9 @@ func (c *Client) Push(ctx context.Context, repository image.Repository, a image.
 	}
 	return c.explain(ctx, err, s.step(op, repo.Name()))
 }
+
+// maxRenewals bounds how often a push gets a new credential because the registry refused the old one.
+const maxRenewals = 100
 
 // lostBlob tells whether a manifest was refused because a blob that was there is not any more.
 func lostBlob(err error) bool {
@@ -98,9 +101,6 @@ func (c *counter) add(bytes int64) {
 	c.blobs.Add(1)
 	c.bytes.Add(bytes)
 }
-
-// moved tells whether anything came to its place.
-func (p *push) moved() bool { return p.pushed.blobs.Load()+p.mounted.blobs.Load() > 0 }
 
 func (p *push) run(ctx context.Context, a image.Artifact) error {
 	var root any = a.Image

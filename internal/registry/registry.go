@@ -45,8 +45,7 @@ type Options struct {
 	PullUsername, PullPassword string
 	// Hosts are the registries that images are published to, as they stand in front of a repository.
 	Hosts []string
-	// Repositories are what is published to. A build engine asks for the credentials of a host, and is lent those for the
-	// first of them there.
+	// Repositories are what is published to, all in Hosts.
 	Repositories []image.Repository
 	// TLS holds what the inputs say of trust: RootCAs and Certificates. It is used for connections on behalf of
 	// Hosts; the client certificate only towards the registry and the token server that it names. Other registries
@@ -104,8 +103,8 @@ type Client struct {
 	// missing are the repositories that are to be made before the push.
 	missing map[string]bool
 
-	// strayed is the redirect of a cloud's sign-in to another host that was refused last.
-	strayed atomic.Pointer[fault.Error]
+	// failed is the last request of a cloud's sign-in that had no answer.
+	failed atomic.Pointer[failedRequest]
 }
 
 // New returns a client. It contacts nothing.

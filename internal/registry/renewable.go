@@ -57,10 +57,15 @@ func (r *renewable) AuthorizationContext(ctx context.Context) (*authn.AuthConfig
 		if good && !stale {
 			return old.AuthConfig, nil
 		}
-		v, err := r.fetch(ctx)
+		limited, cancel := context.WithTimeoutCause(ctx, signInTime, errSignInTime)
+		defer cancel()
+		v, err := r.fetch(limited)
 		if err != nil && good {
 			// What it is got with may have ended: a CI job's OIDC token does within minutes.
-			v, err = old, nil
+			r.mu.Lock()
+			r.stale = false
+			r.mu.Unlock()
+			return old.AuthConfig, nil
 		}
 		if err != nil {
 			return authn.AuthConfig{}, err
@@ -115,6 +120,27 @@ func (k *keychain) renewable(key string, fetch func(ctx context.Context) (fetche
 		k.made[key] = &renewable{fetch: fetch, now: k.now, secrets: k.secrets}
 	}
 	return k.made[key]
+}
+
+// shared returns the credential for key, which is made once.
+func (k *keychain) shared(key string, make func() credential) credential {
+	k.mu.Lock()
+	c, ok := k.kept[key]
+	k.mu.Unlock()
+	if ok {
+		return c
+	}
+	c = make()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if first, ok := k.kept[key]; ok {
+		return first
+	}
+	if k.kept == nil {
+		k.kept = map[string]credential{}
+	}
+	k.kept[key] = c
+	return c
 }
 
 // claims are what a JWT says of itself, read without checking its signature: for messages and for its end only.

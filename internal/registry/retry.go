@@ -58,6 +58,8 @@ func (r retrying) RoundTrip(req *http.Request) (*http.Response, error) {
 		case asked:
 		case req.Method == http.MethodPatch || req.Method == http.MethodPut:
 			return res, err
+		case err != nil && req.Context().Value(hangUpTells{}) != nil:
+			return res, err
 		case err == nil && passing(res.StatusCode), err != nil && transient(err):
 			wait = backoff(attempt)
 		default:
@@ -74,6 +76,9 @@ func (r retrying) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 }
+
+// hangUpTells is the context's key of a request whose broken connection is an answer.
+type hangUpTells struct{}
 
 // retryAfter is how long a registry that is too busy asks to wait (RFC 9110 §10.2.3: seconds or a date).
 func (r retrying) retryAfter(res *http.Response) (time.Duration, bool) {

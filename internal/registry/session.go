@@ -23,6 +23,8 @@ type endpoint struct {
 	registry name.Registry
 	plain    bool
 	provider *provider
+	// worked tells that a request which was signed has succeeded.
+	worked atomic.Bool
 	// skew is by how many nanoseconds this machine's clock is ahead of the registry's.
 	skew atomic.Int64
 	// net is the guarded way to the registry and to whom it refers us.
@@ -247,6 +249,10 @@ func sameHost(req *http.Request, via []*http.Request) error {
 		return &fault.Error{Code: fault.RegistryUnreachable, Op: "reach", Object: via[0].URL.Host,
 			Cause:  "it redirects to another host, " + fault.Bounded(req.URL.Host),
 			Remedy: "Name that host as the registry if it is the right one."}
+	}
+	if via[0].URL.Scheme == "https" && req.URL.Scheme != "https" {
+		return &fault.Error{Code: fault.RegistryUnreachable, Op: "reach", Object: via[0].URL.Host,
+			Cause: "it redirects from https to " + fault.Bounded(req.URL.Scheme), Remedy: "Check what stands between this machine and it."}
 	}
 	return nil
 }

@@ -31,9 +31,7 @@ func (c *Client) Digest(ctx context.Context, repository image.Repository, tag st
 	}
 	ref := repo.Tag(tag)
 	digest, err := c.digestOf(ctx, s, ref)
-	if next, rerr := c.renewed(ctx, s, op, err); rerr != nil {
-		return "", rerr
-	} else if next != nil {
+	if next := c.renewed(ctx, s, op, err); next != nil {
 		s = next
 		digest, err = c.digestOf(ctx, s, ref)
 	}
@@ -114,9 +112,7 @@ func (c *Client) Tag(ctx context.Context, repository image.Repository, tag strin
 		return c.explain(ctx, &sourceError{"the image's manifest can't be read", err}, st)
 	}
 	err = c.put(ctx, s, ref, a)
-	if next, rerr := c.renewed(ctx, s, op, err); rerr != nil {
-		return rerr
-	} else if next != nil {
+	if next := c.renewed(ctx, s, op, err); next != nil {
 		s, err = next, c.put(ctx, next, ref, a)
 	}
 	refused := c.explain(ctx, err, st)

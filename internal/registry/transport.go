@@ -192,6 +192,9 @@ func (w watched) RoundTrip(req *http.Request) (*http.Response, error) {
 		if w.e.isRealm(req.URL) {
 			w.c.secrets.addTokens(res)
 		}
+		if res.StatusCode < 300 && req.Header.Get("Authorization") != "" && w.e.owns(req.URL) {
+			w.e.worked.Store(true)
+		}
 		w.c.notices.collect(req.URL.Host, res.Header)
 		if at, err := http.ParseTime(res.Header.Get("Date")); err == nil && w.e.owns(req.URL) {
 			w.e.skew.Store(int64(w.c.options.Now().Sub(at)))

@@ -35,6 +35,8 @@ type Auth struct {
 	// Lifetime is how long a token is good; 0 means what the version and edition have: 24 hours before 1.6.0,
 	// then 15 minutes; 3 minutes in Cloud.
 	Lifetime time.Duration
+	// Roles go into the tokens of ClientCredentials, as those of an application's user do.
+	Roles []string
 }
 
 func (o Auth) basicOK(r *http.Request) bool {
@@ -63,6 +65,8 @@ type claims struct {
 	IssuedAt   int64  `json:"iat"`
 	ExpiresAt  int64  `json:"exp"`
 	Generation int    `json:"gen"`
+
+	Roles []string `json:"roles,omitempty"`
 }
 
 // ExpireTokens makes every access token issued so far invalid.
@@ -106,7 +110,7 @@ func (a *Airbyte) issue(b *body) (string, error) {
 	a.mu.Unlock()
 	now := a.o.Now()
 	return a.sign(claims{Issuer: "http://localhost", Subject: a.o.Auth.ClientID, IssuedAt: now.Unix(),
-		ExpiresAt: now.Add(a.lifetime()).Unix(), Generation: generation}), nil
+		ExpiresAt: now.Add(a.lifetime()).Unix(), Generation: generation, Roles: a.o.Auth.Roles}), nil
 }
 
 func (a *Airbyte) sign(c claims) string {

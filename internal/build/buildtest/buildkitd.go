@@ -136,7 +136,16 @@ func (d *Daemon) ready() error {
 func (d *Daemon) listenTLS(t testing.TB) []string {
 	t.Helper()
 	d.TLSDir = filepath.Join(d.Dir, "tls")
-	if err := os.Mkdir(d.TLSDir, 0o755); err != nil {
+	writeCertificates(t, d.TLSDir)
+	file := func(name string) string { return filepath.Join(d.TLSDir, name) }
+	return []string{"--addr", "tcp://127.0.0.1:0",
+		"--tlscacert", file("ca.pem"), "--tlscert", file("server.pem"), "--tlskey", file("server-key.pem")}
+}
+
+// writeCertificates makes a folder with the certificates of a server on loopback, of a client, and of their authority.
+func writeCertificates(t testing.TB, dir string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	ca := registrytest.NewAuthority(t)
@@ -145,11 +154,8 @@ func (d *Daemon) listenTLS(t testing.TB) []string {
 	for name, content := range map[string][]byte{
 		"ca.pem": ca.PEM, "cert.pem": clientCertificate, "key.pem": clientKey, "server.pem": certificate, "server-key.pem": key,
 	} {
-		if err := os.WriteFile(filepath.Join(d.TLSDir, name), content, 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	file := func(name string) string { return filepath.Join(d.TLSDir, name) }
-	return []string{"--addr", "tcp://127.0.0.1:0",
-		"--tlscacert", file("ca.pem"), "--tlscert", file("server.pem"), "--tlskey", file("server-key.pem")}
 }

@@ -22,6 +22,9 @@ type DockerOptions struct {
 	Modern bool
 	// Containerd makes a modern engine keep images in containerd's store instead of a graph driver's.
 	Containerd bool
+	// TLS makes it listen on TCP as well, and want a client certificate there. It then has the machine's network, and no
+	// bridge: RUN instructions don't run.
+	TLS bool
 }
 
 // String is the engine in a word, for the names of subtests.
@@ -42,11 +45,14 @@ func (o DockerOptions) String() string {
 type DockerEngine struct {
 	// Host is its address, as DOCKER_HOST has it. Root and the OrdinaryUser may open it.
 	Host string
+	// TCPHost is the address with TLS, and TLSDir the folder with ca.pem, cert.pem and key.pem that a client needs for it.
+	// Both are empty without DockerOptions.TLS.
+	TCPHost, TLSDir string
 	// Dir is the folder with everything that it has. Its data are in the folder "data".
 	Dir string
 
 	process *process
-	relay   *relay
+	relay   *relay // nil with TLS
 }
 
 // PID is the id of its process.
@@ -62,7 +68,9 @@ func (d *DockerEngine) Kill() { d.process.kill() }
 func Docker(t testing.TB, o DockerOptions) *DockerEngine {
 	t.Helper()
 	d := startDocker(t, o)
-	t.Cleanup(d.relay.close)
+	if d.relay != nil {
+		t.Cleanup(d.relay.close)
+	}
 	d.process.stopWith(t)
 	return d
 }
@@ -116,15 +124,48 @@ func startDocker(t testing.TB, o DockerOptions) *DockerEngine {
 			"--cgroup-parent", "/" + filepath.Base(h.dir), "--group", "0",
 			"--iptables=false", "--ip6tables=false", "--userland-proxy=false"}, options),
 	}
+	if o.TLS {
+		c.network, c.prelude = false, "mkdir -p /etc/docker\nmount -t tmpfs tmpfs /etc/docker\n"
+		c.args = append(c.args, d.listenTLS(t)...)
+	}
 	d.process = h.start(t, c)
-	var err error
-	if d.relay, err = startRelay(d.PID()); err != nil {
-		_ = d.process.stop()
-		unavailable(t, "let %s reach registries: %v", program, err)
+	if !o.TLS {
+		var err error
+		if d.relay, err = startRelay(d.PID()); err != nil {
+			_ = d.process.stop()
+			unavailable(t, "let %s reach registries: %v", program, err)
+		}
 	}
 	d.process.await(t, d.ping)
 	h.share(t, "docker.sock")
 	return d
+}
+
+// listenTLS makes the certificates, and returns the arguments for a listener that wants them.
+func (d *DockerEngine) listenTLS(t testing.TB) []string {
+	t.Helper()
+	port := freePort(t)
+	d.TCPHost = "tcp://127.0.0.1:" + port
+	d.TLSDir = filepath.Join(d.Dir, "tls")
+	writeCertificates(t, d.TLSDir)
+	file := func(name string) string { return filepath.Join(d.TLSDir, name) }
+	return []string{"--bridge=none", "--host", d.TCPHost, "--tlsverify",
+		"--tlscacert", file("ca.pem"), "--tlscert", file("server.pem"), "--tlskey", file("server-key.pem")}
+}
+
+// freePort is a port of loopback on which nothing listens, for programs that can't be told to take any.
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // ping tells whether it answers.

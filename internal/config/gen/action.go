@@ -56,7 +56,6 @@ runs:
       shell: bash
       env:
         AIRBYTE_PUBLISH_INPUTS: ${{ toJSON(inputs) }}
-        GITHUB_TOKEN: ${{ github.token }}
         BINARY: ${{ steps.get.outputs.binary }}
       run: |
         "$BINARY" publish

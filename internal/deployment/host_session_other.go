@@ -1,0 +1,8 @@
+//go:build !unix
+
+package deployment
+
+import "os/exec"
+
+// ownSession has no meaning here.
+func ownSession(*exec.Cmd) {}

@@ -320,6 +320,31 @@ func TestStateDir(t *testing.T) {
 	}
 }
 
+// TestStateWhereTemporaryFilesLieDeep sets a variable, so it is not parallel.
+func TestStateWhereTemporaryFilesLieDeep(t *testing.T) {
+	deep := filepath.Join(t.TempDir(), strings.Repeat("x", 100))
+	if err := os.MkdirAll(deep, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", deep)
+	s, err := takeState([]string{filepath.Join(deep, "state")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(s.socket()) > maxSocketPath {
+		t.Errorf("the socket is %s", s.socket())
+	}
+	if err := s.release(); err != nil {
+		t.Error(err)
+	}
+	for _, dir := range []string{s.run, deep} {
+		left, err := filepath.Glob(filepath.Join(dir, "airbyte-publish-*"))
+		if err != nil || len(left) > 0 {
+			t.Errorf("it left %q, %v", left, err)
+		}
+	}
+}
+
 func TestStateBases(t *testing.T) {
 	t.Parallel()
 	temp := "/temp/airbyte-publish-" + strconv.Itoa(os.Geteuid())

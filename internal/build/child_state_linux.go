@@ -19,8 +19,8 @@ import (
 // maxStates bounds how many runs on one machine can have a buildkitd at the same time.
 const maxStates = 64
 
-// maxSocketPath is how long a socket's path may be: sockaddr_un has 108 bytes, one of them for the end.
-const maxSocketPath = 107
+// maxSocketPath is how long a socket's path may be. Linux takes 107 bytes, and BuildKit 104, which all systems take.
+const maxSocketPath = 104
 
 // stateDir is the folder of one buildkitd, which it has for itself while the lock is held.
 type stateDir struct {
@@ -108,8 +108,15 @@ func openState(base, dir string) (_ *stateDir, err error) {
 		return nil, err
 	}
 	_ = theirs.Close() // Closing nil only gives an error.
-	if len(s.socket()) > maxSocketPath {
-		if s.run, err = os.MkdirTemp("", "airbyte-publish-"); err != nil {
+	// The place for temporary files may be deep as well, as in a CI job's workspace.
+	for _, base := range []string{"", "/tmp"} {
+		if len(s.socket()) <= maxSocketPath {
+			break
+		}
+		if base != "" {
+			_ = os.Remove(s.run)
+		}
+		if s.run, err = os.MkdirTemp(base, "airbyte-publish-"); err != nil {
 			return nil, err
 		}
 	}

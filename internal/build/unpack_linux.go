@@ -12,6 +12,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 )
@@ -229,6 +230,12 @@ func (u *unpacker) own(name string, h *tar.Header) error {
 }
 
 func (u *unpacker) makeFile(name string, h *tar.Header, content io.Reader) error {
+	if h.Mode&0o111 != 0 {
+		// A process that is forked while the file is open for writing has it open too until it becomes its program, and until
+		// then nobody can run the file ("text file busy"). Other connectors' specs are started at any time.
+		syscall.ForkLock.RLock()
+		defer syscall.ForkLock.RUnlock()
+	}
 	f, err := u.create(name)
 	if errors.Is(err, fs.ErrExist) {
 		if err = u.remove(name); err == nil {

@@ -85,6 +85,8 @@ func (r *run) do(ctx context.Context, lookup config.Lookup) (err error) {
 		result, err = r.work(ctx, cfg, section)
 		err = errors.Join(result.Err(), err)
 		code = exitCode(ctx, err)
+	} else if ctx.Err() != nil {
+		code = exitInterrupted
 	}
 	annotate(section, err, labels(result))
 	if err := r.tell(report.New(result, err, r.host.Redact)); err != nil {

@@ -128,11 +128,11 @@ func (i *awsIdentity) load(ctx context.Context) (aws.Config, error) {
 	if i.role != "" {
 		options = append(options, awsconfig.WithCredentialsProvider(aws.AnonymousCredentials{}))
 	}
-	if i.role != "" || len(i.options) > 0 {
-		// What else there is in the environment is not asked for: a profile that is not used may be wrong.
-		options = append(options, awsconfig.WithSharedConfigProfile("default"))
-	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
+	if _, missing := errors.AsType[awsconfig.SharedConfigProfileNotExistError](err); missing && (i.role != "" || len(i.options) > 0) {
+		// What else there is in the environment is not asked for: a profile that is not used may be wrong.
+		cfg, err = withoutProfile(options)
+	}
 	if err != nil {
 		return cfg, i.k.cloudFault(ctx, "read the AWS configuration for", i.host, err,
 			"Correct AWS_PROFILE, AWS_CONFIG_FILE and what they name, or unset them.")
@@ -143,6 +143,18 @@ func (i *awsIdentity) load(ctx context.Context) (aws.Config, error) {
 		}))
 	}
 	return cfg, nil
+}
+
+// withoutProfile is the SDK's configuration by options and the environment's variables, without any of its files.
+func withoutProfile(options []func(*awsconfig.LoadOptions) error) (aws.Config, error) {
+	var given awsconfig.LoadOptions
+	for _, option := range options {
+		if err := option(&given); err != nil {
+			return aws.Config{}, err
+		}
+	}
+	env, err := awsconfig.NewEnvConfig()
+	return aws.Config{Region: given.Region, Credentials: given.Credentials, AppID: given.AppID, HTTPClient: given.HTTPClient, ConfigSources: []any{given, env}}, err
 }
 
 // assume gets a session of the role. It is kept for later calls, since the token that it was got for is minutes old by

@@ -485,6 +485,24 @@ func TestOrder(t *testing.T) {
 		s.dockerConfig(a.registry, "AWS", w.secret("stale password", w.random()))
 		s.succeed(t, s.c.run())
 	})
+	t.Run("inputs without the profile that is set", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		a := frankfurt(w)
+		id, secretKey, _ := a.key(false)
+		s := ecrScene(w, a, "").byInputs(id, secretKey).env("AWS_PROFILE", "nobody")
+		s.succeed(t, s.c.run())
+	})
+	t.Run("OIDC at a FIPS host without the profile that is set", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		a := w.newAWS(awsOptions{region: "us-east-1", api: fipsAPI, registry: account + ".dkr.ecr-fips.us-east-1.amazonaws.com",
+			sts: "sts-fips.us-east-1.amazonaws.com"})
+		i := w.gitHubIssuer(a.sts)
+		s := ecrScene(w, a, "").roleBy(a, i).env("AWS_PROFILE", "nobody")
+		s.c.gitHubOIDC(i)
+		s.succeed(t, s.c.run())
+	})
 	t.Run("no way out of credentials that fail", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)

@@ -250,11 +250,12 @@ func googleHazards() []hazard {
 			g.projectRight = true
 			s.missing()
 		}, "gcloud artifacts repositories create connectors --project acme-prod --location europe-west4"),
-		keyed("create-repository", "AP322", func(g *googleCloud, s *scene) {
+		// It is for ECR alone: the run is warned, and told what to do here.
+		keyed("create-repository", "AP306", func(g *googleCloud, s *scene) {
 			g.projectRight = true
 			s.missing()
 			s.c.input("create-repository", "true")
-		}, "gcloud artifacts repositories create connectors"),
+		}, "AP104", "gcloud artifacts repositories create connectors"),
 		keyed("the API is off", "AP305", func(g *googleCloud, _ *scene) {
 			g.front.add(knob{times: -1, do: func(rw http.ResponseWriter, r *http.Request) bool {
 				if r.Method == http.MethodHead {

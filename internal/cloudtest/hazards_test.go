@@ -250,11 +250,12 @@ func googleHazards() []hazard {
 			g.projectRight = true
 			s.missing()
 		}, "gcloud artifacts repositories create connectors --project acme-prod --location europe-west4"),
+		// It is for ECR alone: the run is warned, and told what to do here.
 		keyed("create-repository", "AP306", func(g *googleCloud, s *scene) {
 			g.projectRight = true
 			s.missing()
 			s.c.input("create-repository", "true")
-		}, `"create-repository" is for Amazon ECR`, "gcloud artifacts repositories create connectors"),
+		}, "AP104", `"create-repository" is for Amazon ECR`, "gcloud artifacts repositories create connectors"),
 		keyed("the API is off", "AP305", func(g *googleCloud, _ *scene) {
 			g.front.add(knob{times: -1, do: func(rw http.ResponseWriter, r *http.Request) bool {
 				if r.Method == http.MethodHead {

@@ -101,8 +101,8 @@ type awsIdentity struct {
 	host string
 	// from says where the credentials come from, for people.
 	from string
-	// options say what the SDK is to use instead of what it finds.
-	options []func(*awsconfig.LoadOptions) error
+	// keys are used instead of what the SDK finds; nil has it look.
+	keys aws.CredentialsProvider
 	// role is assumed with the CI job's OIDC token; empty is none.
 	role string
 
@@ -120,17 +120,21 @@ func (i *awsIdentity) config(ctx context.Context) (aws.Config, error) {
 
 func (i *awsIdentity) load(ctx context.Context) (aws.Config, error) {
 	_, region := ecrPlace(i.host)
-	options := append([]func(*awsconfig.LoadOptions) error{awsconfig.WithRegion(region), awsconfig.WithAppID("airbyte-publish"),
-		awsconfig.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(cloudTime))}, i.options...)
+	client := awshttp.NewBuildableClient().WithTimeout(cloudTime)
+	options := []func(*awsconfig.LoadOptions) error{awsconfig.WithRegion(region), awsconfig.WithAppID("airbyte-publish"), awsconfig.WithHTTPClient(client)}
 	if r, err := api.ExtractRegistry(i.host); err == nil && r.FIPS {
 		options = append(options, awsconfig.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
 	}
 	if i.role != "" {
-		options = append(options, awsconfig.WithCredentialsProvider(aws.AnonymousCredentials{}))
+		// What else there is in the environment is not asked for.
+		i.keys = aws.AnonymousCredentials{}
+	}
+	if i.keys != nil {
+		options = append(options, awsconfig.WithCredentialsProvider(i.keys))
 	}
 	cfg, err := awsconfig.LoadDefaultConfig(ctx, options...)
-	if _, missing := errors.AsType[awsconfig.SharedConfigProfileNotExistError](err); missing && (i.role != "" || len(i.options) > 0) {
-		// What else there is in the environment is not asked for: a profile that is not used may be wrong.
+	if _, ok := errors.AsType[awsconfig.SharedConfigProfileNotExistError](err); ok && i.keys != nil {
+		// AWS_PROFILE is wrong, and not needed.
 		cfg, err = withoutProfile(options)
 	}
 	if err != nil {
@@ -257,8 +261,8 @@ func ecrGiven(k *keychain, at place, user, password string) (credential, bool, e
 	if !strings.HasPrefix(user, "ASIA") {
 		session = ""
 	}
-	i := &awsIdentity{k: k, host: at.host, from: "the access key of registry-username and registry-password", options: []func(*awsconfig.LoadOptions) error{
-		awsconfig.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(user, password, session))}}
+	i := &awsIdentity{k: k, host: at.host, from: "the access key of registry-username and registry-password",
+		keys: credentials.NewStaticCredentialsProvider(user, password, session)}
 	return i.credential(), true, nil
 }
 

@@ -80,6 +80,9 @@ func checkFiles(dir string, listed map[string]string) error {
 	return errors.Join(errs...)
 }
 
+// mostBytes is how large the binary for linux/amd64 may become. docs/performance.md has what it is.
+const mostBytes = 45_000_000
+
 func checkBinary(dir, version string, t target) error {
 	file := filepath.Join(dir, t.binary())
 	info, err := buildinfo.ReadFile(file)
@@ -108,6 +111,9 @@ func checkBinary(dir, version string, t target) error {
 	}
 	if t.os == "linux" {
 		errs = append(errs, static(file))
+	}
+	if t == (target{"linux", "amd64"}) && len(content) > mostBytes {
+		errs = append(errs, fmt.Errorf("it has %d bytes, and a CI job should not have to fetch more than %d", len(content), mostBytes))
 	}
 	return errors.Join(append(errs, checkMaterials(dir, version, t, info))...)
 }

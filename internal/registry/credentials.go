@@ -69,8 +69,6 @@ type keychain struct {
 	err    error
 	made   map[string]*renewable
 	kept   map[string]credential
-	// unusable are hosts that are only read, for which what is around does not work.
-	unusable map[string]bool
 	// around is what was found in the environment, by host: looking may take seconds.
 	around map[string]*cell[ambience]
 }
@@ -97,24 +95,12 @@ func (k *keychain) resolve(ctx context.Context, repo name.Repository) (credentia
 		looked = append(looked, "the inputs registry-username and registry-password, or registry-token (not set)")
 	}
 	if p.ambient != nil && (own || p.readsAmbient) {
-		found, err := cellOf(&k.mu, k.around, at.host).get(ctx, func() (ambience, error) {
-			c, looked, err := p.ambient(ctx, k, at)
-			return ambience{c, looked}, err
-		})
-		switch {
-		case err != nil && (own || ctx.Err() != nil):
-			return credential{}, err
-		case err == nil && own && !found.cred.anonymous():
-			return found.cred, k.note(ctx, found.cred)
-		case err == nil && !found.cred.anonymous() && !k.isUnusable(at.host):
-			// What is only read may be public, and these credentials may be for other things: they must work now or not count.
-			if _, err = authn.Authorization(ctx, found.cred.auth); err == nil {
-				return found.cred, k.note(ctx, found.cred)
-			}
-			k.setUnusable(at.host)
-		}
+		found, err := k.surroundings(ctx, p, at, own)
 		if err != nil {
-			k.client.notices.once("ambient "+at.host, fmt.Sprintf("%s: not using the credentials that are around: %v", at.host, err))
+			return credential{}, err
+		}
+		if !found.cred.anonymous() {
+			return found.cred, k.note(ctx, found.cred)
 		}
 		looked = append(looked, found.looked...)
 	}
@@ -134,20 +120,23 @@ func (k *keychain) resolve(ctx context.Context, repo name.Repository) (credentia
 	return credential{auth: authn.Anonymous, looked: append(looked, where...)}, nil
 }
 
-// isUnusable tells that what is around for a host that is only read did not work, which may have taken seconds.
-func (k *keychain) isUnusable(host string) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.unusable[host]
-}
-
-func (k *keychain) setUnusable(host string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.unusable == nil {
-		k.unusable = map[string]bool{}
-	}
-	k.unusable[host] = true
+// surroundings is what the environment has for a host, looked for once. What is only read may be public, and what is
+// around may be for other things: there it must work now, or it does not count.
+func (k *keychain) surroundings(ctx context.Context, p *provider, at place, own bool) (ambience, error) {
+	return cellOf(&k.mu, k.around, at.host).get(ctx, func() (ambience, error) {
+		c, looked, err := p.ambient(ctx, k, at)
+		if own {
+			return ambience{c, looked}, err
+		}
+		if err == nil && !c.anonymous() {
+			_, err = authn.Authorization(ctx, c.auth)
+		}
+		if err != nil && ctx.Err() == nil {
+			k.client.options.Log(fmt.Sprintf("%s: not using the credentials that are around: %v", at.host, err))
+			return ambience{looked: append(looked, "the credentials that are around (they don't work)")}, nil
+		}
+		return ambience{c, looked}, err
+	})
 }
 
 // note notes the credential among the secrets. One that is renewed is noted each time (renewable.go).

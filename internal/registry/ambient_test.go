@@ -92,3 +92,19 @@ func TestRulesReadAnswersOnly(t *testing.T) {
 		t.Error("the address is part of the answer")
 	}
 }
+
+// TestBrokenSurroundings are an error where something is published, and no more than a word where something is read,
+// which may be public or have an entry in docker's configuration.
+func TestBrokenSurroundings(t *testing.T) {
+	t.Parallel()
+	repo := mustRepository(t, "europe-west3-docker.pkg.dev/acme/connectors/base")
+	m := machine{env: map[string]string{"HOME": "/h", "GOOGLE_APPLICATION_CREDENTIALS": "/nowhere.json"},
+		files: map[string]string{"/h/.docker/config.json": `{"auths":{"europe-west3-docker.pkg.dev":{"auth":"` + basicAuth("docker", "p") + `"}}}`}}
+	_, err := m.keychain(Options{}, repo.RegistryStr()).resolve(t.Context(), repo)
+	wantFault(t, err, fault.CloudSignIn, "GOOGLE_APPLICATION_CREDENTIALS")
+	var log recorder
+	c, err := m.keychain(Options{Log: log.add}).resolve(t.Context(), repo)
+	if err != nil || c.user != "docker" || !strings.Contains(log.String(), "not using the credentials that are around") {
+		t.Errorf("%s, %v\n%s", c, err, log.String())
+	}
+}

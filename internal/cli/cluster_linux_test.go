@@ -58,7 +58,7 @@ func TestVerifyPullVerb(t *testing.T) {
 	if got := env.run(t, "verify-pull", "ghcr.io/acme/source-erp:1.4.0"); got.code != 0 || got.stdout != "ghcr.io/acme/source-erp:1.4.0: the deployment pulled it and ran its spec\n" {
 		t.Fatalf("%d %s", got.code, got)
 	}
-	k.Play = denies
+	k.Plays(denies)
 	got := env.run(t, "verify-pull", "--output", "json", "ghcr.io/acme/source-erp:1.4.0", "ghcr.io/acme/source-crm:2.0.0")
 	var told struct {
 		Images []struct {
@@ -117,7 +117,7 @@ func TestKilledRunIsSwept(t *testing.T) {
 	if err != nil || time.Until(expires) > 11*time.Minute+time.Second {
 		t.Errorf("it expires at %v, %v", expires, err)
 	}
-	k.Play = runs
+	k.Plays(runs)
 	// A run before that time must take it for another run's own.
 	if got := env.run(t, "verify-pull", "ghcr.io/acme/source-erp:1.4.0"); got.code != 0 || !n.Get(t, "Pod", left, &p) {
 		t.Fatalf("%d %s", got.code, got)
@@ -149,7 +149,7 @@ func TestPublishVerifiesThePull(t *testing.T) {
 	if len(k.Pods()) != 2 {
 		t.Errorf("%d pods were made, want 2", len(k.Pods()))
 	}
-	k.Play = denies
+	k.Plays(denies)
 	if got := env.runBinary(t, dir); got.code != 1 || !strings.Contains(got.stderr, "AP607") {
 		t.Errorf("denied: %d %s", got.code, got)
 	}

@@ -57,20 +57,29 @@ func Ends(code int32, reason, message string) Stage {
 	return Stage{Terminated: &corev1.ContainerStateTerminated{ExitCode: code, Reason: reason, Message: message}}
 }
 
-// Kubelet plays a node's part for the pods of a namespace that carry our label: it has what Play says happen to each.
-type Kubelet struct {
-	// Play gets the pod as it was made and the pull secrets that it names and that are there.
-	Play func(p *corev1.Pod, secrets map[string]corev1.Secret) []Stage
+// Play says what happens to a pod. It gets the pod as it was made and the pull secrets that it names and that are there.
+type Play = func(p *corev1.Pod, secrets map[string]corev1.Secret) []Stage
 
-	n    Namespace
-	mu   sync.Mutex
-	seen map[string]*corev1.Pod
+// Kubelet plays a node's part for the pods of a namespace that carry our label.
+type Kubelet struct {
+	n Namespace
+
+	mu     sync.Mutex
+	played Play
+	seen   map[string]*corev1.Pod
+}
+
+// Plays has what play says happen to the pods from now on.
+func (k *Kubelet) Plays(play Play) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.played = play
 }
 
 // Kubelet starts one that ends with the test.
-func (n Namespace) Kubelet(t testing.TB, play func(p *corev1.Pod, secrets map[string]corev1.Secret) []Stage) *Kubelet {
+func (n Namespace) Kubelet(t testing.TB, play Play) *Kubelet {
 	t.Helper()
-	k := &Kubelet{Play: play, n: n, seen: map[string]*corev1.Pod{}}
+	k := &Kubelet{played: play, n: n, seen: map[string]*corev1.Pod{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { k.run(ctx, &wg) })
@@ -128,8 +137,11 @@ func (k *Kubelet) play(ctx context.Context, p *corev1.Pod) {
 			secrets[ref.Name] = s
 		}
 	}
+	k.mu.Lock()
+	play := k.played
+	k.mu.Unlock()
 	bound := false
-	for _, s := range k.Play(p, secrets) {
+	for _, s := range play(p, secrets) {
 		if s.Unscheduled == "" && !bound {
 			// The scheduler's part.
 			_, _, _ = k.n.Do(http.MethodPost, k.n.Path("Pod", p.Name)+"/binding", "", map[string]any{"apiVersion": "v1", "kind": "Binding",

@@ -265,11 +265,12 @@ func (j *job) checkTag(digest string) error {
 func (j *job) tagExists(held, digest string) error {
 	mine := "this connector's image is " + digest
 	if digest == "" {
-		mine = "which was made from other sources, or with other build arguments, labels, target or platforms"
+		mine = "which was made from other files (all that .dockerignore leaves in the folder count, metadata.yaml too), or with other " +
+			"build arguments, labels, target or platforms"
 	}
 	return &fault.Error{Code: fault.TagExists, Op: "push", Object: j.connector.Reference(),
 		Cause:  fmt.Sprintf("the tag holds %s, %s, and a tag is a version: Airbyte keeps the spec and nodes keep the image per tag", held, mine),
-		Remedy: "Publish under a new tag; or set if-tag-exists to skip to register what is there, or to overwrite to move the tag."}
+		Remedy: "Publish under a new tag; or leave out by .dockerignore what is no source; or set if-tag-exists to skip to register what is there, or to overwrite to move the tag."}
 }
 
 // inspect holds the image against the contract.

@@ -318,6 +318,21 @@ func TestTagOfOneConnector(t *testing.T) {
 	if log, err := w.run(t, "release.yml", "push", tag("source-crm/v1.5.0")); err == nil || !strings.Contains(log, "AP108") {
 		t.Errorf("a tag that metadata.yaml contradicts: %v\n%s", err, log)
 	}
+	// What the page says of tags with a dash.
+	file := filepath.Join(w.dir, ".github/workflows/release.yml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dashed := strings.NewReplacer(`"*/v*"`, `"*-v*"`, "NAME%/v*", "NAME%-v*").Replace(string(text))
+	if strings.Count(dashed, "-v*") != 2 {
+		t.Fatalf("got\n%s", dashed)
+	}
+	write(t, file, dashed)
+	w.must(t, "release.yml", "push", tag("source-lake-v1.4.0"))
+	if held := holds(t, w.airbyte); !strings.Contains(held, "/acme/source-lake:1.4.0") || strings.Contains(held, "source-erp") {
+		t.Errorf("Airbyte holds\n%s", held)
+	}
 }
 
 func TestOneRunForAllThatChanged(t *testing.T) {

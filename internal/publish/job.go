@@ -208,8 +208,9 @@ func (j *job) build(ctx context.Context, targets []target) (image.Artifact, erro
 		return found.Digest != "" && found.Digest == j.held && unchanged(targets) && j.IfTagExists != Overwrite
 	}
 	var planned connector.Image
+	judged := false
 	checks := connector.Checks{Plan: func(ctx context.Context, found connector.Image) error {
-		planned = found
+		planned, judged = found, true
 		if err := j.checkTag(found.Digest); err != nil {
 			return err
 		}
@@ -242,7 +243,12 @@ func (j *job) build(ctx context.Context, targets []target) (image.Artifact, erro
 			return j.Publisher.Registry.Prepare(ctx, c.Repository)
 		}
 	}
-	return j.Builder.Build(ctx, c, j.log, checks)
+	artifact, err := j.Builder.Build(ctx, c, j.log, checks)
+	if err == nil && j.planning && !judged {
+		// Only a build can tell more of the image than that it is not the one that the tag holds.
+		err = j.checkTag("")
+	}
+	return artifact, err
 }
 
 func unchanged(targets []target) bool {

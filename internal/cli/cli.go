@@ -2,6 +2,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +12,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/build"
+	"github.com/airbyte-publish/airbyte-publish/internal/config"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 )
 
@@ -92,15 +95,7 @@ func newRoot(p Process) *cobra.Command {
 	}
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		cause := fault.Bounded(err.Error())
-		if strings.HasPrefix(cause, "unknown shorthand flag") {
-			// What follows the letter may be a secret.
-			cause = "there is no such flag of one letter"
-		}
-		return &fault.Error{Code: fault.UnknownInput, Op: "read the command line", Cause: cause,
-			Remedy: "airbyte-publish --help lists the flags; a secret has none and comes from the environment or a file.", Err: err}
-	})
+	root.SetFlagErrorFunc(wrongFlag)
 	publish := publishCommand(p)
 	root.Flags().AddFlagSet(publish.Flags())
 	root.ValidArgsFunction = publish.ValidArgsFunction
@@ -116,6 +111,22 @@ func newRoot(p Process) *cobra.Command {
 	root.Version = version()
 	root.SetVersionTemplate("{{.Version}}\n")
 	return root
+}
+
+// wrongFlag explains why a command's flags can't be read.
+func wrongFlag(cmd *cobra.Command, err error) error {
+	cause := fault.Bounded(err.Error())
+	if strings.HasPrefix(cause, "unknown shorthand flag") {
+		// What follows the letter may be a secret.
+		cause = "there is no such flag of one letter"
+	}
+	remedy := "airbyte-publish --help lists the flags; a secret has none and comes from the environment or a file."
+	if e, ok := errors.AsType[*pflag.NotExistError](err); ok && e.GetSpecifiedShortnames() == "" {
+		var flags []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { flags = append(flags, f.Name) })
+		remedy = cmp.Or(config.MeantFlag(e.GetSpecifiedName(), flags), remedy)
+	}
+	return &fault.Error{Code: fault.UnknownInput, Op: "read the command line", Cause: cause, Remedy: remedy, Err: err}
 }
 
 func versionCommand(p Process) *cobra.Command {

@@ -85,8 +85,8 @@ func newRoot(p Process) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "airbyte-publish [flags] [CONNECTOR...]",
 		Short: "Take a Docker-based custom Airbyte connector from source to live in one step",
-		Long: "airbyte-publish signs in to the container registry, checks the connector's image and pushes it under an immutable tag,\n" +
-			"creates or updates the connector's definition in Airbyte, and verifies what Airbyte then holds.\n\n" +
+		Long: "airbyte-publish signs in to the container registry, builds the connector's image from its Dockerfile (or assembles or takes it),\n" +
+			"checks it and pushes it under an immutable tag, creates or updates the connector's definition in Airbyte, and verifies what Airbyte then holds.\n\n" +
 			"Without a verb it publishes. Every input is a flag and an environment variable: --airbyte-url is AIRBYTE_PUBLISH_AIRBYTE_URL.\n" +
 			"Secrets have no flag: they come from the environment or from a file named by --<input>-file.",
 		SilenceErrors: true, SilenceUsage: true,
@@ -108,6 +108,7 @@ func newRoot(p Process) *cobra.Command {
 	root.AddCommand(publish, planCommand(p), lintCommand(p), sandboxCommand(p), versionCommand(p),
 		pullSecretCommand(p), verifyPullCommand(p), doctorCommand(p))
 	root.SetHelpCommand(helpCommand(p, root))
+	refuseOtherShells(root)
 	root.Version = version()
 	root.SetVersionTemplate("{{.Version}}\n")
 	return root

@@ -80,7 +80,7 @@ func (b *lookups[V]) get(ctx context.Context, ref string, look func(context.Cont
 func (b *Builder) lookUpBase(ctx context.Context, ref string) (base, error) {
 	bad := func(err error) (base, error) {
 		if e, ok := errors.AsType[*fault.Error](err); ok && e.Code != fault.SourceImage {
-			return base{}, err
+			return base{}, b.baseFault(ref, "Check connectorBuildOptions.baseImage in metadata.yaml, and that this machine reaches its registry by https.", e)
 		} else if ok {
 			err = errors.New(e.Cause)
 		}

@@ -248,7 +248,7 @@ func (b *Builder) buildDockerfile(
 		return held, b.judge(ctx, c, held, facts, log, checks)
 	}
 	switch {
-	case err != nil && (checks.Candidate == nil || !p.engineMayKnow(err)):
+	case err != nil && (!p.engineMayKnow(err) || checks.Candidate == nil && !p.unreadHere(err)):
 		return image.Artifact{}, err
 	case err != nil:
 		log.Info("The build engine has to find out what can't be told here: %s.", fault.Bounded(causeOf(err)))

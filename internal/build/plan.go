@@ -149,6 +149,31 @@ func (p *blueprint) engineMayKnow(err error) bool {
 	return false
 }
 
+// unreadHere tells whether a plan can go on without what is not known here: a base image that this machine could not ask
+// for, while the one that builds may be able to. A registry's answer that there is no such image is no such case.
+func (p *blueprint) unreadHere(err error) bool {
+	switch fault.CodeOf(err) {
+	case fault.BadDockerfile, fault.SourceImage, fault.RepositoryMissing:
+		return false
+	}
+	return p.engineMayKnow(err)
+}
+
+// baseFault is what a registry's client says of a base image, in words for one: what can be set for the registry that is
+// published to has no effect on others.
+func (b *Builder) baseFault(ref, remedy string, e *fault.Error) *fault.Error {
+	told := *e
+	told.Op, told.Object = "read the base image", ref
+	switch e.Code {
+	case fault.RegistryUnreachable, fault.RegistryTLS, fault.PlainHTTPRefused:
+		parsed, err := name.ParseReference(ref)
+		if err != nil || !slices.Contains(b.options.Hosts, parsed.Context().RegistryStr()) {
+			told.Remedy = remedy
+		}
+	}
+	return &told
+}
+
 // resolvedBase is a base image for one platform.
 type resolvedBase struct {
 	base base
@@ -224,7 +249,7 @@ func normalConfig(config []byte) string {
 func (b *Builder) resolveBase(ctx context.Context, ref, platform string) (resolvedBase, error) {
 	bad := func(err error) (resolvedBase, error) {
 		if e, ok := errors.AsType[*fault.Error](err); ok {
-			return resolvedBase{}, e
+			return resolvedBase{}, b.baseFault(ref, "Check FROM in the Dockerfile, and that its registry can be reached by https.", e)
 		}
 		return resolvedBase{}, &fault.Error{Code: fault.BaseImage, Op: "read the base image", Object: ref, Err: err,
 			Cause: fault.Bounded(err.Error()), Remedy: "Correct FROM in the Dockerfile."}

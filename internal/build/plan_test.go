@@ -21,8 +21,11 @@ import (
 // findingLog is a log that keeps findings.
 type findingLog struct {
 	quiet
-	all []connector.Finding
+	all  []connector.Finding
+	said strings.Builder
 }
+
+func (f *findingLog) Info(format string, args ...any) { fmt.Fprintf(&f.said, format+"\n", args...) }
 
 func (f *findingLog) Finding(found connector.Finding) { f.all = append(f.all, found) }
 
@@ -156,6 +159,40 @@ func TestPlanTellsWhatIsWrong(t *testing.T) {
 			}
 		})
 	}
+	const away = "example.com/base/x:1.2"
+	for code, wrong := range map[fault.Code]bool{fault.RegistryUnreachable: false, fault.RegistryTLS: false, fault.CredentialsRefused: false,
+		fault.RateLimited: false, fault.SourceImage: true, fault.Internal: true} {
+		t.Run("a base that can't be read: "+string(code), func(t *testing.T) {
+			t.Parallel()
+			log := &findingLog{}
+			b := newBuilder(t, Options{Open: func(context.Context, string) (image.Artifact, error) {
+				return image.Artifact{}, &fault.Error{Code: code, Op: "reach", Object: "example.com", Cause: "it says nothing", Remedy: `Set "registry-plain-http".`}
+			}})
+			_, err := b.Build(t.Context(), dockerfileIn(t, "FROM "+away+"\n"), log, connector.Checks{Plan: func(context.Context, connector.Image) error {
+				t.Error("an image was judged that nobody knows")
+				return nil
+			}})
+			if wrong {
+				if fault.CodeOf(err) != code || !strings.Contains(err.Error(), away) {
+					t.Errorf("got %v", err)
+				}
+				return
+			}
+			if said := log.said.String(); err != nil || !strings.Contains(said, "The build engine has to find out what can't be told here: "+away) {
+				t.Errorf("%v, and the log says\n%s", err, said)
+			}
+		})
+	}
+	t.Run("the remedy is one for bases", func(t *testing.T) {
+		t.Parallel()
+		unreachable := &fault.Error{Code: fault.RegistryTLS, Object: "example.com", Remedy: `Set "registry-plain-http".`}
+		for hosts, want := range map[string]string{"other.example": "Check FROM.", "example.com": unreachable.Remedy} {
+			b := newBuilder(t, Options{Hosts: []string{hosts}})
+			if got := b.baseFault(away, "Check FROM.", unreachable); got.Remedy != want || got.Object != away {
+				t.Errorf("%s: got %v", hosts, got)
+			}
+		}
+	})
 	t.Run("another architecture", func(t *testing.T) {
 		t.Parallel()
 		c := dockerfileIn(t, "FROM "+r.host+"/base/arm:1\n")

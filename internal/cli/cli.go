@@ -2,6 +2,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,8 +12,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/build"
+	"github.com/airbyte-publish/airbyte-publish/internal/config"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 )
 
@@ -82,8 +85,8 @@ func newRoot(p Process) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "airbyte-publish [flags] [CONNECTOR...]",
 		Short: "Take a Docker-based custom Airbyte connector from source to live in one step",
-		Long: "airbyte-publish signs in to the container registry, checks the connector's image and pushes it under an immutable tag,\n" +
-			"creates or updates the connector's definition in Airbyte, and verifies what Airbyte then holds.\n\n" +
+		Long: "airbyte-publish signs in to the container registry, builds the connector's image from its Dockerfile (or assembles or takes it),\n" +
+			"checks it and pushes it under an immutable tag, creates or updates the connector's definition in Airbyte, and verifies what Airbyte then holds.\n\n" +
 			"Without a verb it publishes. Every input is a flag and an environment variable: --airbyte-url is AIRBYTE_PUBLISH_AIRBYTE_URL.\n" +
 			"Secrets have no flag: they come from the environment or from a file named by --<input>-file.",
 		SilenceErrors: true, SilenceUsage: true,
@@ -92,15 +95,7 @@ func newRoot(p Process) *cobra.Command {
 	}
 	root.SetOut(p.Stdout)
 	root.SetErr(p.Stderr)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
-		cause := fault.Bounded(err.Error())
-		if strings.HasPrefix(cause, "unknown shorthand flag") {
-			// What follows the letter may be a secret.
-			cause = "there is no such flag of one letter"
-		}
-		return &fault.Error{Code: fault.UnknownInput, Op: "read the command line", Cause: cause,
-			Remedy: "airbyte-publish --help lists the flags; a secret has none and comes from the environment or a file.", Err: err}
-	})
+	root.SetFlagErrorFunc(wrongFlag)
 	publish := publishCommand(p)
 	root.Flags().AddFlagSet(publish.Flags())
 	root.ValidArgsFunction = publish.ValidArgsFunction
@@ -113,9 +108,26 @@ func newRoot(p Process) *cobra.Command {
 	root.AddCommand(publish, planCommand(p), lintCommand(p), sandboxCommand(p), versionCommand(p),
 		pullSecretCommand(p), verifyPullCommand(p), doctorCommand(p))
 	root.SetHelpCommand(helpCommand(p, root))
+	refuseOtherShells(root)
 	root.Version = version()
 	root.SetVersionTemplate("{{.Version}}\n")
 	return root
+}
+
+// wrongFlag explains why a command's flags can't be read.
+func wrongFlag(cmd *cobra.Command, err error) error {
+	cause := fault.Bounded(err.Error())
+	if strings.HasPrefix(cause, "unknown shorthand flag") {
+		// What follows the letter may be a secret.
+		cause = "there is no such flag of one letter"
+	}
+	remedy := "airbyte-publish --help lists the flags; a secret has none and comes from the environment or a file."
+	if e, ok := errors.AsType[*pflag.NotExistError](err); ok && e.GetSpecifiedShortnames() == "" {
+		var flags []string
+		cmd.Flags().VisitAll(func(f *pflag.Flag) { flags = append(flags, f.Name) })
+		remedy = cmp.Or(config.MeantFlag(e.GetSpecifiedName(), flags), remedy)
+	}
+	return &fault.Error{Code: fault.UnknownInput, Op: "read the command line", Cause: cause, Remedy: remedy, Err: err}
 }
 
 func versionCommand(p Process) *cobra.Command {

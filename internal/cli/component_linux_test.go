@@ -75,12 +75,20 @@ func (p *pipeline) commit(t testing.TB) {
 	t.Helper()
 	for _, args := range [][]string{{"init", "-q", "-b", "main"}, {"remote", "add", "origin", "https://gitlab.com/acme/connectors.git"}, {"add", "-A"},
 		{"-c", "user.name=Test", "-c", "user.email=test@example.com", "commit", "-q", "-m", "Begin"}} {
-		cmd := exec.Command("git", args...)
-		cmd.Dir = p.dir
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("git %v: %v\n%s", args, err, out)
-		}
+		p.git(t, args...)
 	}
+}
+
+// git runs git in the project and returns what it printed.
+func (p *pipeline) git(t testing.TB, args ...string) string {
+	t.Helper()
+	cmd := exec.Command("git", args...)
+	cmd.Dir = p.dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("git %v: %v\n%s", args, err, out)
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // run runs the whole pipeline.
@@ -248,6 +256,51 @@ func TestComponentAsDocumented(t *testing.T) {
 			t.Errorf("exit code %d\n%s", o.code, o)
 		}
 	})
+	t.Run("what changed with a merge", func(t *testing.T) {
+		t.Parallel()
+		b := startPipelines(t)
+		p := documented(t, b, "stages: [deploy]\n", block(t, "docs/monorepo.md", "## Not on GitHub"))
+		p.rename(t, "source-erp")
+		p.variables["CI_COMMIT_BEFORE_SHA"] = p.git(t, "rev-parse", "HEAD")
+		p.addHello(t, "connectors/source-crm")
+		p.rename(t, "source-crm")
+		delete(p.variables, "CI_COMMIT_TAG")
+		maps.Copy(p.variables, map[string]string{"CI_COMMIT_BRANCH": "main", "CI_DEFAULT_BRANCH": "main",
+			"AIRBYTE_PUBLISH_SOURCE": "oci:connectors/{connector}/image"})
+		o := p.run(t)
+		held := b.airbyte.Definitions()
+		if o.code != 0 || len(held) != 1 || !strings.HasSuffix(held[0].Repository, "/acme/connectors/source-crm") ||
+			!strings.Contains(o.stdout, "passed over: connectors/source-erp") {
+			t.Errorf("exit code %d, Airbyte holds %+v\n%s", o.code, held, o)
+		}
+	})
+	for tag, published := range map[string]int{"source-erp/v1.4.0": 1, "source-erp-v1.4.0": 1, "source-crm/v1.4.0": 0} {
+		t.Run("the tag "+tag, func(t *testing.T) {
+			t.Parallel()
+			b := startPipelines(t)
+			p := documented(t, b, "stages: [deploy]\n", block(t, "docs/monorepo.md", "For a tag for each connector, include the component once per connector:"))
+			p.rename(t, "source-erp")
+			p.variables["CI_COMMIT_TAG"] = tag
+			o := p.run(t)
+			held := b.airbyte.Definitions()
+			if len(held) != published || published == 1 && (o.code != 0 || !strings.HasSuffix(held[0].Repository, "/acme/connectors/source-erp")) {
+				t.Errorf("exit code %d, Airbyte holds %+v\n%s", o.code, held, o)
+			}
+		})
+	}
+}
+
+// rename gives a connector's image the name of its folder, and commits that.
+func (p *pipeline) rename(t testing.TB, name string) {
+	t.Helper()
+	file := filepath.Join(p.dir, "connectors", name, "metadata.yaml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, strings.NewReplacer("source-hello", name, "name: Hello", "name: "+name).Replace(string(text)))
+	p.git(t, "add", "-A")
+	p.git(t, "-c", "user.name=Test", "-c", "user.email=test@example.com", "commit", "-q", "-m", "Rename")
 }
 
 // TestComponentWithDockerInDocker reads what GitLab makes of the job. The service itself takes a privileged container.

@@ -71,6 +71,28 @@ func helpCommand(p Process, root *cobra.Command) *cobra.Command {
 	}
 }
 
+// refuseOtherShells makes completion for a shell that it does not know an error, where cobra shows its help.
+func refuseOtherShells(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() != "completion" {
+			continue
+		}
+		c.Args = cobra.ArbitraryArgs
+		c.RunE = func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			var shells []string
+			for _, shell := range cmd.Commands() {
+				shells = append(shells, shell.Name())
+			}
+			return &fault.Error{Code: fault.UnknownInput, Op: "complete in", Object: fmt.Sprintf("%q", fault.Bounded(args[0])),
+				Cause: "it is no shell with completion", Remedy: "Name one of " + strings.Join(shells, ", ") + "."}
+		}
+	}
+}
+
 func helpInputs(w io.Writer) {
 	fmt.Fprintln(w, "A flag beats the environment, that beats the action's input, that beats metadata.yaml, and that beats the default.")
 	var group config.Group

@@ -24,6 +24,10 @@ func TestBadInput(t *testing.T) {
 		phrase string
 	}{
 		{name: "unknown flag", args: []string{"--airbite-url", "x"}, code: "AP101", phrase: "airbite-url"},
+		{name: "mistyped flag", args: []string{"--airbite-url", "x"}, code: "AP101", phrase: "Did you mean --airbyte-url?"},
+		{name: "mistyped flag of the command", args: []string{"--outptu", "x"}, code: "AP101", phrase: "Did you mean --output?"},
+		{name: "flag that is like none", args: []string{"--frobnicate-everything"}, code: "AP101", phrase: "--help lists the flags"},
+		{name: "mistyped secret as a flag", args: []string{"--registry-pasword=x"}, code: "AP101", phrase: "AIRBYTE_PUBLISH_REGISTRY_PASSWORD or name a file by --registry-password-file"},
 		{name: "secret as a flag", args: []string{"--airbyte-client-secret", "x"}, code: "AP101", phrase: "secret"},
 		{name: "unknown variable", env: in("AIRBITE_URL", "x"), code: "AP101", phrase: "AIRBYTE_PUBLISH_AIRBYTE_URL"},
 		{name: "unknown action input", env: []string{"AIRBYTE_PUBLISH_INPUTS", `{"tagg":"1"}`}, code: "AP101", phrase: "tag"},

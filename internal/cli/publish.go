@@ -23,7 +23,8 @@ import (
 func publishCommand(p Process) *cobra.Command {
 	return inputCommand(p, config.Publish, &cobra.Command{
 		Use: "publish [flags] [CONNECTOR...]", Short: "Publish connectors: push the image, register the definition, verify (the default)",
-		Long: "publish takes each connector's image or assembles it from a manifest-only folder, checks it, pushes it under its tag,\n" +
+		Long: "publish builds each connector's Dockerfile, assembles the image of a manifest-only folder, or takes an image that exists;\n" +
+			"it runs its spec, holds it against Airbyte's contract, pushes it under its tag,\n" +
 			"creates or updates its definition in every workspace, and verifies what Airbyte then holds.\n" +
 			"A CONNECTOR is a folder with a metadata.yaml, a manifest.yaml or a Dockerfile; globs are taken.",
 	})
@@ -32,12 +33,16 @@ func publishCommand(p Process) *cobra.Command {
 func planCommand(p Process) *cobra.Command {
 	return inputCommand(p, config.Plan, &cobra.Command{
 		Use: "plan [flags] [CONNECTOR...]", Short: "Say what publish would do; read only",
+		Long: "plan reads the connectors, their base images, the registry and Airbyte, and says what publish would do. It writes nothing that\n" +
+			"stays, builds no Dockerfile and runs no spec.",
 	})
 }
 
 func lintCommand(p Process) *cobra.Command {
 	return inputCommand(p, config.Lint, &cobra.Command{
 		Use: "lint [flags] [CONNECTOR...]", Short: "Hold images against Airbyte's contract, from manifest and config alone",
+		Long: "lint holds each connector's image against Airbyte's contract, as far as manifest and config tell; those of a Dockerfile follow from\n" +
+			"it and its base image. It asks no Airbyte, builds no Dockerfile and runs no spec.",
 	})
 }
 
@@ -119,7 +124,11 @@ func (r *run) work(ctx context.Context, cfg *config.Config, section host.Section
 		// Each BuildKit takes as many builds, so that several can be busy at once.
 		Jobs: cfg.Jobs * max(len(cfg.Build.BuildkitHosts), 1),
 		NewLog: func(c connector.Connector) (connector.Log, func()) {
-			s := r.host.Section(c.Label, host.Buffered(several))
+			title := c.Label
+			if title == "." {
+				title = c.Repository.Base()
+			}
+			s := r.host.Section(title, host.Buffered(several))
 			// What a section could not write, Host.Close tells.
 			return log{s}, func() { _ = s.Close() }
 		},

@@ -29,6 +29,10 @@ const (
 	Doctor     Verb = "doctor"
 )
 
+// asksAirbyte tells whether the verb has anything to do with Airbyte. Where it has not, what the environment holds for
+// other runs need not be whole.
+func (v Verb) asksAirbyte() bool { return v != Lint && v != VerifyPull && v != PullSecret }
+
 // IfTagExists says what to do when a tag holds another image already.
 type IfTagExists string
 
@@ -120,7 +124,9 @@ func Load(l Lookup) (*Config, error) {
 		Registry:     r.registry(),
 		Pulling:      r.pulling(),
 	}
-	c.Airbyte = r.airbyte(c.Register && l.Verb != Lint && !l.Verb.pulls())
+	if l.Verb.asksAirbyte() {
+		c.Airbyte = r.airbyte(c.Register && l.Verb != Doctor)
+	}
 	if l.Verb.pulls() {
 		c.Images, c.Registries = r.targets()
 	} else {

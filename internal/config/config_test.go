@@ -289,15 +289,22 @@ func TestAllProblemsAtOnce(t *testing.T) {
 	}
 }
 
-// TestLintNeedsNoAirbyte also shows that what is given is checked all the same.
-func TestLintNeedsNoAirbyte(t *testing.T) {
+// TestVerbsThatAskNoAirbyte shows that what is set for Airbyte need not be right where nobody asks it, and is masked all the same.
+func TestVerbsThatAskNoAirbyte(t *testing.T) {
 	t.Parallel()
 	if c := (world{verb: config.Lint, env: env("airbyte-url", "")}).mustLoad(t); c.Airbyte.URL != nil {
 		t.Errorf("URL %v", c.Airbyte.URL)
 	}
-	_, err := world{verb: config.Lint, env: env("airbyte-url", "x")}.load(t)
-	if fault.CodeOf(err) != fault.InvalidInput {
-		t.Error(err)
+	half := env("airbyte-url", "x", "airbyte-client-id", "", "airbyte-client-secret", "client-secret-1")
+	c := (world{verb: config.Lint, env: half}).mustLoad(t)
+	if !slices.Contains(c.Secrets(), "client-secret-1") {
+		t.Errorf("masked are %d values, and the secret is not among them", len(c.Secrets()))
+	}
+	for verb, want := range map[config.Verb]int{config.Lint: 0, config.PullSecret: 0, config.VerifyPull: 0, config.Plan: 2, config.Publish: 2, config.Doctor: 2} {
+		_, err := world{verb: verb, env: half}.load(t)
+		if got := strings.Count(fmt.Sprint(err), `input "airbyte-`); got != want {
+			t.Errorf("%s: %d problems, want %d: %v", verb, got, want, err)
+		}
 	}
 }
 

@@ -228,10 +228,10 @@ func (r *reader) object(text string) map[string]string {
 // unknown reports a name that is no input. Its value is never shown: it may be a secret under a mistyped name.
 func (r *reader) unknown(name, input, prefix string, spell func(Input) string) {
 	remedy := "The README lists all inputs."
-	if near, ok := r.nearest(input); ok {
+	if near, ok := nearest(input); ok {
 		remedy = "Did you mean " + prefix + spell(near) + "?"
 		if near.Secret && prefix != "" {
-			remedy = fmt.Sprintf("A secret has no flag; set %s or name a file by --%s.", near.Env(), near.Name+fileSuffix)
+			remedy = near.noFlag()
 		}
 	}
 	r.fail(&fault.Error{Code: fault.UnknownInput, Op: "read", Object: fmt.Sprintf("input %q", fault.Bounded(name)),

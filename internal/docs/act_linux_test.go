@@ -190,6 +190,29 @@ func TestOneConnector(t *testing.T) {
 	}
 }
 
+// TestRollingBack runs an earlier tag again after a later one.
+func TestRollingBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.workflow(t, "docs/ci/github.md", "publish.yml")
+	for _, version := range []string{"1.4.0", "1.5.0"} {
+		w.connector(t, ".", "source-erp", version)
+		write(t, filepath.Join(w.dir, "components.py"), "VERSION = \""+version+"\"\n")
+		w.commit(t)
+		w.git(t, "tag", "v"+version)
+		w.must(t, "publish.yml", "push", tag("v"+version))
+	}
+	before := w.digest(t, "source-erp:1.4.0")
+	w.git(t, "switch", "-q", "--detach", "v1.4.0")
+	log := w.must(t, "publish.yml", "push", tag("v1.4.0"))
+	if !strings.Contains(log, "1 updated") || !strings.Contains(log, "image already in place") || w.digest(t, "source-erp:1.4.0") != before {
+		t.Errorf("got\n%s", log)
+	}
+	if held := holds(t, w.airbyte); !strings.Contains(held, "/acme/source-erp:1.4.0") || strings.Contains(held, "1.5.0") {
+		t.Errorf("Airbyte holds\n%s", held)
+	}
+}
+
 // TestReadmeQuickStart runs README's example, which is the same without a later step.
 func TestReadmeQuickStart(t *testing.T) {
 	t.Parallel()
@@ -230,9 +253,11 @@ func TestStagingAndProduction(t *testing.T) {
 	}
 	before := w.digest(t, "source-erp:1.4.0")
 	w.args = append(w.args, "--var", "AIRBYTE_URL="+w.other)
-	log := w.must(t, "production.yml", "release", map[string]any{"action": "published", "ref": "refs/tags/1.4.0", "release": map[string]any{"tag_name": "1.4.0"}})
-	if !strings.Contains(log, "1 created") || !strings.Contains(log, "image already in place") {
-		t.Errorf("production:\n%s", log)
+	for _, release := range []struct{ name, result string }{{"1.4.0", "1 created"}, {"v1.4.0", "1 unchanged"}} {
+		log := w.must(t, "production.yml", "release", map[string]any{"action": "published", "ref": "refs/tags/" + release.name, "release": map[string]any{"tag_name": release.name}})
+		if !strings.Contains(log, release.result) || !strings.Contains(log, "image already in place") {
+			t.Errorf("production, release %s:\n%s", release.name, log)
+		}
 	}
 	if held := holds(t, w.other); !strings.Contains(held, "/acme/source-erp:1.4.0") || w.digest(t, "source-erp:1.4.0") != before {
 		t.Errorf("production holds\n%s", held)
@@ -253,13 +278,22 @@ func TestPlanOnPullRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.env = append(w.env, "PATH="+bin+":"+os.Getenv("PATH"))
-	w.must(t, "plan.yml", "pull_request", map[string]any{"number": 7, "pull_request": map[string]any{"number": 7, "head": map[string]any{"repo": map[string]any{"fork": false}}}})
+	request := map[string]any{"number": 7, "pull_request": map[string]any{"number": 7, "head": map[string]any{"repo": map[string]any{"fork": false}}}}
+	w.must(t, "plan.yml", "pull_request", request)
 	content, err := os.ReadFile(said)
 	if err != nil || !strings.HasPrefix(string(content), "pr\ncomment\n7\n--edit-last\n--create-if-none\n--body\n## Airbyte connectors (plan): 1 would be created\n") {
 		t.Errorf("%v: %s", err, content)
 	}
 	if held := holds(t, w.airbyte); strings.Contains(held, "source-erp") {
 		t.Errorf("a plan has written to Airbyte:\n%s", held)
+	}
+	w.connector(t, ".", "source-erp", "latest")
+	w.commit(t)
+	if log, err := w.run(t, "plan.yml", "pull_request", request); err == nil || !strings.Contains(log, "AP109") {
+		t.Errorf("a plan of the tag latest: %v\n%s", err, log)
+	}
+	if content, err = os.ReadFile(said); err != nil || !strings.Contains(string(content), "AP109") {
+		t.Errorf("the comment on a plan that failed: %v: %s", err, content)
 	}
 }
 
@@ -283,6 +317,21 @@ func TestTagOfOneConnector(t *testing.T) {
 	}
 	if log, err := w.run(t, "release.yml", "push", tag("source-crm/v1.5.0")); err == nil || !strings.Contains(log, "AP108") {
 		t.Errorf("a tag that metadata.yaml contradicts: %v\n%s", err, log)
+	}
+	// What the page says of tags with a dash.
+	file := filepath.Join(w.dir, ".github/workflows/release.yml")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dashed := strings.NewReplacer(`"*/v*"`, `"*-v*"`, "NAME%/v*", "NAME%-v*").Replace(string(text))
+	if strings.Count(dashed, "-v*") != 2 {
+		t.Fatalf("got\n%s", dashed)
+	}
+	write(t, file, dashed)
+	w.must(t, "release.yml", "push", tag("source-lake-v1.4.0"))
+	if held := holds(t, w.airbyte); !strings.Contains(held, "/acme/source-lake:1.4.0") || strings.Contains(held, "source-erp") {
+		t.Errorf("Airbyte holds\n%s", held)
 	}
 }
 
@@ -320,5 +369,16 @@ func TestJobForEachThatChanged(t *testing.T) {
 	log = w.must(t, "matrix.yml", "push", branch(first))
 	if strings.Contains(log, "Matrix: map") {
 		t.Errorf("there was nothing to do, and a job ran:\n%s", log)
+	}
+	// One whose tag holds another image stops no other.
+	first = w.git(t, "rev-parse", "HEAD")
+	write(t, filepath.Join(w.dir, "connectors/source-erp/components.py"), "CHANGED = True\n")
+	w.connector(t, "connectors/source-lake", "source-lake", "1.6.0")
+	w.commit(t)
+	if log, err := w.run(t, "matrix.yml", "push", branch(first)); err == nil || !strings.Contains(log, "AP308") || !strings.Contains(log, "1 updated") {
+		t.Errorf("%v\n%s", err, log)
+	}
+	if held := holds(t, w.airbyte); !strings.Contains(held, "/acme/source-erp:1.5.0") || !strings.Contains(held, "/acme/source-lake:1.6.0") {
+		t.Errorf("Airbyte holds\n%s", held)
 	}
 }

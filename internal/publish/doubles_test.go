@@ -78,6 +78,8 @@ type builder struct {
 	runErr  error
 	facts   func(*connector.Image)
 	afterOK func()
+	// unread makes a plan end without a word about the image, as where a base image can't be read.
+	unread bool
 }
 
 func (b *builder) Build(ctx context.Context, c connector.Connector, _ connector.Log, checks connector.Checks) (image.Artifact, error) {
@@ -87,6 +89,9 @@ func (b *builder) Build(ctx context.Context, c connector.Connector, _ connector.
 		a = b.held[digest]
 	} else if a.Image == nil {
 		return a, errors.New("no image for " + c.Label)
+	}
+	if b.unread && checks.Candidate == nil {
+		return image.Artifact{}, nil
 	}
 	found, err := connector.Describe(a)
 	if err != nil {

@@ -208,8 +208,9 @@ func (j *job) build(ctx context.Context, targets []target) (image.Artifact, erro
 		return found.Digest != "" && found.Digest == j.held && unchanged(targets) && j.IfTagExists != Overwrite
 	}
 	var planned connector.Image
+	judged := false
 	checks := connector.Checks{Plan: func(ctx context.Context, found connector.Image) error {
-		planned = found
+		planned, judged = found, true
 		if err := j.checkTag(found.Digest); err != nil {
 			return err
 		}
@@ -242,7 +243,12 @@ func (j *job) build(ctx context.Context, targets []target) (image.Artifact, erro
 			return j.Publisher.Registry.Prepare(ctx, c.Repository)
 		}
 	}
-	return j.Builder.Build(ctx, c, j.log, checks)
+	artifact, err := j.Builder.Build(ctx, c, j.log, checks)
+	if err == nil && j.planning && !judged {
+		// Only a build can tell more of the image than that it is not the one that the tag holds.
+		err = j.checkTag("")
+	}
+	return artifact, err
 }
 
 func unchanged(targets []target) bool {
@@ -265,11 +271,12 @@ func (j *job) checkTag(digest string) error {
 func (j *job) tagExists(held, digest string) error {
 	mine := "this connector's image is " + digest
 	if digest == "" {
-		mine = "which was made from other sources, or with other build arguments, labels, target or platforms"
+		mine = "which was made from other files (all that .dockerignore leaves in the folder count, metadata.yaml too), or with other " +
+			"build arguments, labels, target or platforms"
 	}
 	return &fault.Error{Code: fault.TagExists, Op: "push", Object: j.connector.Reference(),
 		Cause:  fmt.Sprintf("the tag holds %s, %s, and a tag is a version: Airbyte keeps the spec and nodes keep the image per tag", held, mine),
-		Remedy: "Publish under a new tag; or set if-tag-exists to skip to register what is there, or to overwrite to move the tag."}
+		Remedy: "Publish under a new tag; or leave out by .dockerignore what is no source; or set if-tag-exists to skip to register what is there, or to overwrite to move the tag."}
 }
 
 // inspect holds the image against the contract.

@@ -208,6 +208,21 @@ func TestTagThatHoldsAnotherImage(t *testing.T) {
 			t.Error("the tag was not moved")
 		}
 	})
+	t.Run("a plan that can't read the base image", func(t *testing.T) {
+		t.Parallel()
+		w := newWorld(t)
+		w.builder.unread = true
+		if r := w.Plan(context.Background(), []connector.Connector{source("x", "1.0.0")}); r.Err() != nil || !r.Rows[0].Pushed || r.Rows[0].Action != publish.Created {
+			t.Errorf("%+v", r.Rows)
+		}
+		mustPublish(t, w, source("x", "1.0.0"))
+		if r := w.Plan(context.Background(), []connector.Connector{source("x", "1.0.0")}); fault.CodeOf(r.Err()) != fault.TagExists {
+			t.Errorf("%v", r.Err())
+		}
+		if r := w.Lint(context.Background(), []connector.Connector{source("x", "1.0.0")}); r.Err() != nil {
+			t.Error(r.Err())
+		}
+	})
 	t.Run("another run made the tag meanwhile", func(t *testing.T) {
 		t.Parallel()
 		w := newWorld(t)

@@ -7,6 +7,7 @@
 //	go run ./internal/release notes -version v1.2.3
 //	go run ./internal/release provenance -version v1.2.3 -commit ID -builder URL -run URL
 //	go run ./internal/release ldflags -version v1.2.3
+//	go run ./internal/release moving -version v1.2.3
 package main
 
 import (
@@ -32,7 +33,7 @@ func main() {
 	}
 }
 
-const usage = "usage: go run ./internal/release build|check|notes|provenance|ldflags -version VERSION …"
+const usage = "usage: go run ./internal/release build|check|notes|provenance|ldflags|moving -version VERSION …"
 
 var versionPattern = regexp.MustCompile(`^v\d+\.\d+\.\d+(-[0-9A-Za-z.-]+)?$`)
 
@@ -71,6 +72,8 @@ func run(ctx context.Context, args, environ []string, out io.Writer) error {
 		return notes(ctx, *version, out)
 	case "provenance":
 		return provenance(*version, *commit, *builder, *invocation, out)
+	case "moving":
+		return moving(ctx, *version, out)
 	case "ldflags":
 		_, err := fmt.Fprintln(out, ldflags(*version))
 		return err

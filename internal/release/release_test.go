@@ -218,3 +218,57 @@ func TestMistakes(t *testing.T) {
 		t.Errorf("%v: %s", err, b.String())
 	}
 }
+
+func TestMovingTags(t *testing.T) {
+	// Not in parallel: git is asked in the working directory.
+	t.Chdir(t.TempDir())
+	git := func(args ...string) {
+		t.Helper()
+		cmd := exec.Command("git", append([]string{"-c", "user.name=Test", "-c", "user.email=test@example.com"}, args...)...)
+		cmd.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_NOSYSTEM=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, out)
+		}
+	}
+	moves := func(version string) string {
+		t.Helper()
+		var out strings.Builder
+		if err := run(t.Context(), []string{"moving", "-version", version}, nil, &out); err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(strings.Fields(out.String()), " ")
+	}
+	git("init", "-q")
+	release := func(version string, passed bool) {
+		t.Helper()
+		git("commit", "-q", "--allow-empty", "-m", version)
+		git("tag", "-a", "-m", version, version)
+		if passed {
+			git("tag", "-f", strings.SplitN(version, ".", 2)[0])
+		}
+	}
+	for _, step := range []struct {
+		version string
+		passed  bool
+		moves   string
+	}{
+		{"v1.9.0", true, "v1 latest"},
+		{"v1.10.0", true, "v1 latest"},
+		{"v1.9.1", false, ""},
+		{"v1.11.0", false, "v1 latest"}, // It fails its test, so the next one is further than what there is.
+		{"v1.10.1", true, "v1 latest"},
+		{"v2.0.0", true, "v2 latest"},
+		{"v1.12.0", true, "v1"},
+		{"v2.0.0", false, "v2 latest"}, // Once more.
+	} {
+		if got := moves(step.version); got != step.moves {
+			t.Errorf("%s moves %q, want %q", step.version, got, step.moves)
+		}
+		if step.version != "v2.0.0" || step.passed {
+			release(step.version, step.passed)
+		}
+	}
+	if err := run(t.Context(), []string{"moving", "-version", "v3.0.0-rc.1"}, nil, &strings.Builder{}); err == nil {
+		t.Error("tags move to a version that is to be tried")
+	}
+}

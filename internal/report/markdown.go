@@ -42,7 +42,7 @@ func (p Report) connectorMarkdown(b *strings.Builder, rows []row) {
 	case p.planned:
 		mark = ""
 	}
-	fmt.Fprintf(b, "\n### %s%s\n\n", mark, code(first.Connector))
+	fmt.Fprintf(b, "\n### %s%s\n\n", mark, code(first.title()))
 	b.WriteString("| | |\n|---|---|\n")
 	what := first.Type
 	if first.Name != "" {

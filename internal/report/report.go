@@ -45,6 +45,15 @@ type row struct {
 	failures      []failure
 }
 
+// title is what a person calls the connector: its folder, or the image's name where that is the working directory.
+func (r row) title() string {
+	if r.Connector != "." || r.Image == "" {
+		return r.Connector
+	}
+	name, _, _ := strings.Cut(r.Image[strings.LastIndexByte(r.Image, '/')+1:], ":")
+	return name
+}
+
 // failure is a fault in the words of the JSON document.
 type failure struct {
 	Code      fault.Code `json:"code"`

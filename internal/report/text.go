@@ -46,7 +46,7 @@ func (p Report) connectorText(b *strings.Builder, rows []row) {
 	for _, l := range lines {
 		width = max(width, len(l[0]))
 	}
-	b.WriteString(visible(first.Connector, cellLimit) + "\n")
+	b.WriteString(visible(first.title(), cellLimit) + "\n")
 	for i, l := range lines {
 		// The image and its digest are left out where there are none; a verdict speaks for itself.
 		if l[1] != "" || i > 1 {

@@ -320,7 +320,10 @@ var keepers = []string{"helm", "argocd", "flux", "kustomize", "external-secrets"
 func conflict(err error, object string) error {
 	who := strings.Join(managers(err), ", ")
 	remedy := "Nothing would be lost, since all entries are kept: add --force-conflicts to take the field over."
-	if slices.ContainsFunc(keepers, func(k string) bool { return strings.Contains(strings.ToLower(who), k) }) {
+	switch {
+	case strings.Contains(who, refresherManager):
+		remedy = "It is the job that renews ECR's tokens, and it knows no other entries: choose another name by pull-secret, and have both named to Airbyte (--wire). With --force-conflicts the job could renew the tokens no more."
+	case slices.ContainsFunc(keepers, func(k string) bool { return strings.Contains(strings.ToLower(who), k) }):
 		remedy = "That one puts its own content back when it runs again: add the entry there, or choose another name by pull-secret. --force-conflicts takes the field over until then."
 	}
 	return &fault.Error{Code: fault.FieldConflict, Op: "apply", Object: object, Cause: fault.Bounded("its content is managed by " + who), Remedy: remedy, Err: err}

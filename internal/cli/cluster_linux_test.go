@@ -222,11 +222,52 @@ func TestPullSecretVerb(t *testing.T) {
 		"way":               {env, []string{"--wire=magic", "ghcr.io"}, 2, "AP104"},
 		"two things":        {env, []string{"--helm-values", "--ecr-refresher", "ghcr.io"}, 2, "AP104"},
 		"refresher for GHC": {env, []string{"--ecr-refresher", "ghcr.io"}, 2, "AP102"},
+		"two registries":    {env, []string{"--apply", "ghcr.io", "quay.io"}, 2, "AP104"},
+		"way apart":         {env, []string{"--wire", "service-account", "ghcr.io"}, 2, "Write --wire=service-account"},
+		"file and --apply":  {env, []string{"--apply", "--output-file", "x", "ghcr.io"}, 2, "AP104"},
 		"no rights":         {env.with("KUBECONFIG", n.KubeconfigFile(t, "airbyte-admin")), []string{"--apply", "ghcr.io"}, 1, "docs/kubernetes/pull-secret.yaml"},
 	} {
 		if got := c.env.run(t, append([]string{"pull-secret"}, c.args...)...); got.code != c.code || !strings.Contains(got.stderr, c.words) {
 			t.Errorf("%s: %d %s", what, got.code, got)
 		}
+	}
+}
+
+// TestWiringASecretThatIsThere needs no credentials, since no Secret is made.
+func TestWiringASecretThatIsThere(t *testing.T) {
+	t.Parallel()
+	const host = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+	n := kubetest.Start(t).Namespace(t)
+	n.Install(t, kubetest.Airbyte{})
+	env := as(t, n, "pull-secret-wire")
+	if got := env.run(t, "pull-secret", "--wire", "ghcr.io"); got.code != 0 || !strings.Contains(got.stdout, "to airbyte-publish-pull\n") {
+		t.Errorf("shown: %d %s", got.code, got)
+	}
+	if got := env.run(t, "pull-secret", "--apply", "--wire", "ghcr.io"); got.code != 2 || !strings.Contains(got.stderr, "AP103") {
+		t.Errorf("a Secret without credentials: %d %s", got.code, got)
+	}
+	for _, args := range [][]string{{}, {host}} {
+		if got := env.run(t, append([]string{"pull-secret", "--apply", "--wire"}, args...)...); got.code != 1 || !strings.Contains(got.stderr, "AP606") || !strings.Contains(got.stderr, "it is not there") {
+			t.Errorf("there is none: %d %s", got.code, got)
+		}
+	}
+	for _, name := range []string{"airbyte-publish-pull", "airbyte-publish-pull-ecr"} {
+		n.Must(t, http.MethodPost, n.Path("Secret", ""), map[string]any{"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+			"metadata": map[string]any{"name": name}, "data": map[string]any{".dockerconfigjson": []byte(`{"auths":{}}`)}}, nil)
+	}
+	for _, c := range []struct {
+		args []string
+		list string
+	}{{[]string{}, "airbyte-publish-pull"}, {[]string{host}, "airbyte-publish-pull,airbyte-publish-pull-ecr"}} {
+		got := env.run(t, append([]string{"pull-secret", "--apply", "--wire"}, c.args...)...)
+		var configMap corev1.ConfigMap
+		n.Get(t, "ConfigMap", "airbyte-airbyte-env", &configMap)
+		if list := configMap.Data["JOB_KUBE_MAIN_CONTAINER_IMAGE_PULL_SECRET"]; got.code != 0 || list != c.list || !strings.Contains(got.stdout, "left as it is") {
+			t.Errorf("%v: the list is %q: %d %s", c.args, list, got.code, got)
+		}
+	}
+	if got := env.run(t, "pull-secret", "--apply", "--wire", "--pull-secret", "not-ours"); got.code != 1 || !strings.Contains(got.stderr, "AP603") || !strings.Contains(got.stderr, "not-ours under resourceNames") {
+		t.Errorf("another name: %d %s", got.code, got)
 	}
 }
 

@@ -84,6 +84,9 @@ const ecrSuffix = "-ecr"
 // one: what is renewed is written as a whole, and would take the other's entries away.
 func RefreshedName(secret string) string { return strings.TrimSuffix(secret, ecrSuffix) + ecrSuffix }
 
+// Refreshed tells whether a registry's credentials can't last, so that a job has to renew them.
+func Refreshed(host string) bool { return adviceFor(host).none }
+
 // longestCronJob is how long Kubernetes lets a CronJob's name be, from which it makes those of the jobs.
 const longestCronJob = 52
 

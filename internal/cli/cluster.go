@@ -131,7 +131,7 @@ func (r *run) verifyPull(ctx context.Context, cfg *config.Config, section host.S
 	var errs []error
 	for _, t := range cfg.Images {
 		row := pulled{Image: string(t.Repository) + ":" + t.Tag, OK: true}
-		if err := place.VerifyPull(ctx, t.Repository, t.Tag, "", log{section}); err != nil {
+		if err := place.VerifyPull(ctx, t.Repository, t.Tag, t.Digest, log{section}); err != nil {
 			f := fault.List(err)[0]
 			row = pulled{Image: row.Image, Code: f.Code, Cause: f.Cause, Remedy: f.Remedy}
 			errs = append(errs, err)
@@ -178,6 +178,10 @@ func doctorCommand(p Process) *cobra.Command {
 			return "", err
 		}
 		checks := r.doctor(ctx, cfg)
+		if err := ctx.Err(); err != nil {
+			// What was called off is not ill.
+			return "", &fault.Error{Code: fault.Interrupted, Op: "look at the set-up", Cause: "the run was interrupted", Remedy: "Run it again.", Err: err}
+		}
 		out, err := r.told(checks, output.machine())
 		return out, errors.Join(err, ill(checks))
 	})

@@ -222,6 +222,9 @@ func TestPullSecretVerb(t *testing.T) {
 		"way":               {env, []string{"--wire=magic", "ghcr.io"}, 2, "AP104"},
 		"two things":        {env, []string{"--helm-values", "--ecr-refresher", "ghcr.io"}, 2, "AP104"},
 		"refresher for GHC": {env, []string{"--ecr-refresher", "ghcr.io"}, 2, "AP102"},
+		"two registries":    {env, []string{"--apply", "ghcr.io", "quay.io"}, 2, "AP104"},
+		"way apart":         {env, []string{"--wire", "service-account", "ghcr.io"}, 2, "Write --wire=service-account"},
+		"file and --apply":  {env, []string{"--apply", "--output-file", "x", "ghcr.io"}, 2, "AP104"},
 		"no rights":         {env.with("KUBECONFIG", n.KubeconfigFile(t, "airbyte-admin")), []string{"--apply", "ghcr.io"}, 1, "docs/kubernetes/pull-secret.yaml"},
 	} {
 		if got := c.env.run(t, append([]string{"pull-secret"}, c.args...)...); got.code != c.code || !strings.Contains(got.stderr, c.words) {
@@ -230,17 +233,61 @@ func TestPullSecretVerb(t *testing.T) {
 	}
 }
 
-// TestECRRefresherRenews runs the script of the printed CronJob, with its own rights and a stand-in for the aws command.
+// TestWiringASecretThatIsThere needs no credentials, since no Secret is made.
+func TestWiringASecretThatIsThere(t *testing.T) {
+	t.Parallel()
+	const host = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+	n := kubetest.Start(t).Namespace(t)
+	n.Install(t, kubetest.Airbyte{})
+	env := as(t, n, "pull-secret-wire")
+	if got := env.run(t, "pull-secret", "--wire", "ghcr.io"); got.code != 0 || !strings.Contains(got.stdout, "to airbyte-publish-pull\n") {
+		t.Errorf("shown: %d %s", got.code, got)
+	}
+	if got := env.run(t, "pull-secret", "--apply", "--wire", "ghcr.io"); got.code != 2 || !strings.Contains(got.stderr, "AP103") {
+		t.Errorf("a Secret without credentials: %d %s", got.code, got)
+	}
+	for _, args := range [][]string{{}, {host}} {
+		if got := env.run(t, append([]string{"pull-secret", "--apply", "--wire"}, args...)...); got.code != 1 || !strings.Contains(got.stderr, "AP606") || !strings.Contains(got.stderr, "it is not there") {
+			t.Errorf("there is none: %d %s", got.code, got)
+		}
+	}
+	for _, name := range []string{"airbyte-publish-pull", "airbyte-publish-pull-ecr"} {
+		n.Must(t, http.MethodPost, n.Path("Secret", ""), map[string]any{"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+			"metadata": map[string]any{"name": name}, "data": map[string]any{".dockerconfigjson": []byte(`{"auths":{}}`)}}, nil)
+	}
+	for _, c := range []struct {
+		args []string
+		list string
+	}{{[]string{}, "airbyte-publish-pull"}, {[]string{host}, "airbyte-publish-pull,airbyte-publish-pull-ecr"}} {
+		got := env.run(t, append([]string{"pull-secret", "--apply", "--wire"}, c.args...)...)
+		var configMap corev1.ConfigMap
+		n.Get(t, "ConfigMap", "airbyte-airbyte-env", &configMap)
+		if list := configMap.Data["JOB_KUBE_MAIN_CONTAINER_IMAGE_PULL_SECRET"]; got.code != 0 || list != c.list || !strings.Contains(got.stdout, "left as it is") {
+			t.Errorf("%v: the list is %q: %d %s", c.args, list, got.code, got)
+		}
+	}
+	if got := env.run(t, "pull-secret", "--apply", "--wire", "--pull-secret", "not-ours"); got.code != 1 || !strings.Contains(got.stderr, "AP603") || !strings.Contains(got.stderr, "not-ours under resourceNames") {
+		t.Errorf("another name: %d %s", got.code, got)
+	}
+}
+
+// TestECRRefresherRenews runs the script of the printed CronJob, with its own rights and a stand-in for the aws command,
+// beside a pull secret of another registry.
 func TestECRRefresherRenews(t *testing.T) {
 	t.Parallel()
 	n := kubetest.Start(t).Namespace(t)
 	const host = "123456789012.dkr.ecr.eu-central-1.amazonaws.com"
+	n.Install(t, kubetest.Airbyte{})
+	ghcr := as(t, n, "pull-secret-wire").with("AIRBYTE_PUBLISH_PULL_USERNAME", "robot", "AIRBYTE_PUBLISH_PULL_PASSWORD", "a-lasting-secret")
+	if got := ghcr.run(t, "pull-secret", "--apply", "ghcr.io"); got.code != 0 {
+		t.Fatalf("%d %s", got.code, got)
+	}
 	printed := environment{"HOME": t.TempDir()}.run(t, "pull-secret", "--ecr-refresher", host, "public.ecr.aws")
 	if printed.code != 0 {
 		t.Fatalf("%d %s", printed.code, printed)
 	}
 	n.Apply(t, printed.stdout)
-	const name = "airbyte-publish-pull-refresher"
+	const secret, name = "airbyte-publish-pull-ecr", "airbyte-publish-pull-ecr-refresher"
 	var job struct {
 		Spec struct {
 			JobTemplate struct {
@@ -251,7 +298,7 @@ func TestECRRefresherRenews(t *testing.T) {
 	if !n.Get(t, "CronJob", name, &job) {
 		t.Fatal("there is no CronJob")
 	}
-	n.Granted(t, name, "patch", "", "secrets", "airbyte-publish-pull")
+	n.Granted(t, name, "patch", "", "secrets", secret)
 	container := job.Spec.JobTemplate.Spec.Template.Spec.Containers[0]
 	work, bin, account := t.TempDir(), t.TempDir(), t.TempDir()
 	for path, content := range map[string]string{filepath.Join(account, "token"): n.Token(t, name), filepath.Join(account, "ca.crt"): string(n.CA),
@@ -261,7 +308,7 @@ func TestECRRefresherRenews(t *testing.T) {
 		}
 	}
 	address := strings.Split(strings.TrimPrefix(n.URL, "https://"), ":")
-	for range 2 {
+	refresh := func() (string, error) {
 		cmd := exec.Command(container.Command[0], container.Command[1], strings.Replace(container.Command[2], "cd /work", "cd "+work, 1))
 		cmd.Env = []string{"PATH=" + bin + ":" + os.Getenv("PATH"), "NAMESPACE=" + n.Name, "SERVICE_ACCOUNT_DIR=" + account,
 			"KUBERNETES_SERVICE_HOST=" + address[0], "KUBERNETES_SERVICE_PORT=" + address[1]}
@@ -271,12 +318,18 @@ func TestECRRefresherRenews(t *testing.T) {
 			}
 		}
 		out, err := cmd.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "renewed airbyte-publish-pull") || strings.Contains(string(out), "private-token") {
+		return string(out), err
+	}
+	for range 2 {
+		if out, err := refresh(); err != nil || !strings.Contains(out, "renewed "+secret) || strings.Contains(out, "private-token") {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
 	var s corev1.Secret
-	if !n.Get(t, "Secret", "airbyte-publish-pull", &s) {
+	if !n.Get(t, "Secret", "airbyte-publish-pull", &s) || !strings.Contains(string(s.Data[corev1.DockerConfigJsonKey]), "a-lasting-secret") {
+		t.Errorf("the other registry's entry is gone: %s", s.Data)
+	}
+	if !n.Get(t, "Secret", secret, &s) {
 		t.Fatal("there is no secret")
 	}
 	var config struct {
@@ -289,5 +342,16 @@ func TestECRRefresherRenews(t *testing.T) {
 		if got, _ := base64.StdEncoding.DecodeString(config.Auths[h].Auth); string(got) != "AWS:"+token {
 			t.Errorf("%s has %q", h, got)
 		}
+	}
+	// The job's secret is no place for other entries, and it takes no content from anybody.
+	admin := ghcr.with("KUBECONFIG", n.KubeconfigFile(t, ""), "AIRBYTE_PUBLISH_PULL_SECRET", secret)
+	if got := admin.run(t, "pull-secret", "--apply", "ghcr.io"); got.code != 1 || !strings.Contains(got.stderr, "AP605") || !strings.Contains(got.stderr, "choose another name") || strings.Contains(got.stderr, "Nothing would be lost") {
+		t.Errorf("into the job's secret: %d %s", got.code, got)
+	}
+	if got := admin.run(t, "pull-secret", "--apply", "--force-conflicts", "ghcr.io"); got.code != 0 {
+		t.Fatalf("%d %s", got.code, got)
+	}
+	if out, err := refresh(); err == nil || !strings.Contains(out, "conflict") {
+		t.Errorf("the job took the content of somebody else: %v: %s", err, out)
 	}
 }

@@ -135,7 +135,7 @@ func TestDoctorNamesWhatIsBroken(t *testing.T) {
 		"a secret without a registry":    {setUp{secret: `{"auths":{}}`}, "Kubernetes", "pull secret airbyte-publish-pull", "AP606", []string{"holds no registry"}},
 		"a space in the list of secrets": {setUp{installed: kubetest.Airbyte{PullSecrets: "airbyte-publish-pull, other"}}, "Kubernetes", "pull secret  other", "AP606", []string{"with a space"}},
 		"a chart that writes maps":       {setUp{installed: kubetest.Airbyte{PullSecrets: "map[name:regcred],airbyte-publish-pull"}}, "Kubernetes", "pull secret map[name:regcred]", "AP606", []string{"mainContainerImagePullSecret"}},
-		"the launcher is too old":        {setUp{started: -time.Hour}, "Kubernetes", "launcher's start", "", []string{"rollout restart"}},
+		"the launcher is too old":        {setUp{started: -time.Hour, cluster: func(t *testing.T, n kubetest.Namespace) { changeList(t, n, "airbyte-publish-pull,") }}, "Kubernetes", "launcher's start", "", []string{"rollout restart"}},
 		"images are never pulled":        {setUp{installed: kubetest.Airbyte{Settings: map[string]string{"JOB_KUBE_MAIN_CONTAINER_IMAGE_PULL_POLICY": "Never"}}}, "Kubernetes", "pull policy", "", []string{"Never"}},
 		"Airbyte's pods wait": {setUp{cluster: func(t *testing.T, n kubetest.Namespace) {
 			n.Apply(t, "apiVersion: v1\nkind: Pod\nmetadata: {name: source-hello-spec-1, labels: {airbyte: job-pod}}\nspec: {serviceAccountName: airbyte-admin, imagePullSecrets: [{name: airbyte-publish-pull}], containers: [{name: main, image: x}]}\n")
@@ -166,6 +166,12 @@ func TestDoctorNamesWhatIsBroken(t *testing.T) {
 			}
 		})
 	}
+}
+
+// changeList changes the launcher's list and nothing else, as a person does by kubectl edit.
+func changeList(t *testing.T, n kubetest.Namespace, list string) {
+	t.Helper()
+	n.Must(t, http.MethodPatch, n.Path("ConfigMap", "airbyte-airbyte-env")+"?fieldManager=kubectl-edit", map[string]any{"data": map[string]string{"JOB_KUBE_MAIN_CONTAINER_IMAGE_PULL_SECRET": list}}, nil)
 }
 
 const unreachable = `{apiVersion: v1, kind: Config, current-context: c, clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}],

@@ -211,7 +211,10 @@ func TestBadInput(t *testing.T) {
 		{"verify-pull of no folder", world{verb: config.VerifyPull, args: []string{"nowhere"}}, fault.NoConnector, []string{`"nowhere"`}},
 		{"verify-pull of a bad image", world{verb: config.VerifyPull, args: []string{"ghcr.io/Acme/x:1"}}, fault.BadRepository, []string{"upper-case"}},
 		{"verify-pull of a bad tag", world{verb: config.VerifyPull, args: []string{"ghcr.io/acme/x:-1"}}, fault.BadTag, nil},
-		{"pull-secret of nothing", world{verb: config.PullSecret, files: map[string]string{"x": ""}}, fault.MissingInput, []string{"such as ghcr.io"}},
+		{"pull-secret of a URL", world{verb: config.PullSecret, args: []string{"https://robot:hunter22@ghcr.io"}}, fault.BadRepository, []string{`"https://ghcr.io" is an address`}},
+		{"pull-secret of a short form", world{verb: config.PullSecret, args: []string{"acme/source-erp"}}, fault.BadRepository, []string{"docker.io/acme/source-erp"}},
+		{"verify-pull of a digest", world{verb: config.VerifyPull, args: []string{"ghcr.io/acme/source-erp@sha256:" + strings.Repeat("a", 64)}}, fault.NoTag, []string{"Give the tag"}},
+		{"verify-pull of half a digest", world{verb: config.VerifyPull, args: []string{"ghcr.io/acme/source-erp:1@sha256:aa"}}, fault.NoTag, []string{"Give the tag"}},
 		{"one password for two registries", world{verb: config.PullSecret, args: []string{"ghcr.io/acme/x", "quay.io/acme/x"}, env: env("pull-username", "u", "pull-password", "p")}, fault.ConflictingInputs, []string{"ghcr.io, quay.io"}},
 
 		// The Docker host.

@@ -66,6 +66,8 @@ type Config struct {
 	// Images and Registries are what a verb of the pulling side is about, which has no Connectors.
 	Images     []Target
 	Registries []string
+	// Named tells that they were named, and not found in the working directory.
+	Named bool
 	// Warnings are about inputs that are legal and likely a mistake.
 	Warnings []connector.Finding
 
@@ -129,6 +131,7 @@ func Load(l Lookup) (*Config, error) {
 	}
 	if l.Verb.pulls() {
 		c.Images, c.Registries = r.targets()
+		c.Named = r.given("connectors") || r.given("image")
 	} else {
 		c.ChangedSince = r.changedSince()
 		c.Connectors = r.connectors(c.Register, c.Register && c.IfTagExists != Overwrite)

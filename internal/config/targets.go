@@ -20,6 +20,8 @@ type Target struct {
 	Repository image.Repository
 	// Tag is empty where none is known, and where the verb needs none.
 	Tag string
+	// Digest is what the tag is said to point to, or empty.
+	Digest string
 }
 
 // pulls tells whether the verb looks after the pulling side: its arguments may be images, and nothing is published.
@@ -36,6 +38,7 @@ func (r *reader) targets() (found []Target, registries []string) {
 	var labels []string
 	for _, item := range items {
 		switch item = strings.TrimSpace(item); {
+		case named && !r.exists(item) && r.unlikeFolder(item):
 		case r.exists(item) || !imagePattern.MatchString(item) || strings.HasPrefix(item, "."):
 			if named || isConnector(r.path(item)) {
 				labels = append(labels, r.expand(item, false)...)
@@ -59,12 +62,10 @@ func (r *reader) targets() (found []Target, registries []string) {
 		}
 		r.oneRegistry(all)
 	}
-	if len(found)+len(registries) == 0 && len(r.problems) == 0 && r.Verb != Doctor {
-		what := "an image with its tag, such as ghcr.io/acme/source-erp:1.2.3"
-		if r.Verb == PullSecret {
-			what = "a registry or an image, such as ghcr.io or ghcr.io/acme/source-erp"
-		}
-		r.reject(fault.MissingInput, "connectors", "no image is named, and the working directory is no connector", "Name "+what+", or a connector's folder.")
+	// Whether PullSecret needs a registry depends on what it is to do with it.
+	if len(found)+len(registries) == 0 && len(r.problems) == 0 && r.Verb == VerifyPull {
+		r.reject(fault.MissingInput, "connectors", "no image is named, and the working directory is no connector",
+			"Name an image with its tag, such as ghcr.io/acme/source-erp:1.2.3, or a connector's folder.")
 	}
 	return found, registries
 }
@@ -77,13 +78,55 @@ func (r *reader) exists(path string) bool {
 	return err == nil
 }
 
-// imageTarget reads REPOSITORY:TAG. A tag that is missing is that of the input.
-func (r *reader) imageTarget(text string) []Target {
-	repository, tag := text, r.text("tag")
-	if at := strings.LastIndex(text, ":"); at > strings.LastIndex(text, "/") {
-		repository, tag = text[:at], text[at+1:]
+// hubPattern is the short form of an image of Docker Hub's, as the docker command takes it.
+var hubPattern = regexp.MustCompile(`^[a-z0-9_]+/[a-z0-9._-]+(:[\w][\w.-]*)?$`)
+
+// unlikeFolder refuses names that other programs take for images or registries, and says how they are written here. A name
+// in the short form of Docker Hub's would else be called a folder that is not there.
+func (r *reader) unlikeFolder(item string) bool {
+	rest := strings.TrimPrefix(strings.TrimPrefix(item, "https://"), "http://")
+	switch {
+	case rest != item:
+		r.reject(fault.BadRepository, "connectors", fmt.Sprintf("%q is an address, and no name of a registry or an image", fault.Bounded(withoutUser(item))),
+			"Write it without the scheme: ghcr.io, or ghcr.io/acme/source-erp:1.2.3.")
+	case hubPattern.MatchString(item) && !imagePattern.MatchString(item) && !r.exists(path(item)):
+		r.reject(fault.BadRepository, "connectors", fmt.Sprintf("%q is no folder, and an image begins with its registry", fault.Bounded(item)),
+			"For an image of Docker Hub's write docker.io/"+item+".")
+	default:
+		return false
 	}
+	return true
+}
+
+// path is the first folder of a path with slashes.
+func path(item string) string {
+	first, _, _ := strings.Cut(item, "/")
+	return first
+}
+
+// withoutUser is a URL without its user information, which may hold a password.
+func withoutUser(address string) string {
+	scheme, rest, _ := strings.Cut(address, "://")
+	return scheme + "://" + rest[strings.LastIndex(rest, "@")+1:]
+}
+
+// digestPattern is a digest as registries and container runtimes tell it.
+var digestPattern = regexp.MustCompile(`^sha256:[0-9a-f]{64}$`)
+
+// imageTarget reads REPOSITORY:TAG, or with what it is to be REPOSITORY:TAG@DIGEST. A tag that is missing is that of the
+// input.
+func (r *reader) imageTarget(text string) []Target {
 	c := chosen{text, `input "connectors"`}
+	named, digest, pinned := strings.Cut(text, "@")
+	repository, tag := named, r.text("tag")
+	if at := strings.LastIndex(named, ":"); at > strings.LastIndex(named, "/") {
+		repository, tag = named[:at], named[at+1:]
+	}
+	if pinned && (!digestPattern.MatchString(digest) || tag == "" && r.Verb == VerifyPull) {
+		r.refuse(fault.NoTag, c, fmt.Sprintf("%q has no tag before a digest of the form sha256:…", fault.Bounded(text)),
+			"Give the tag, by which Airbyte pulls, and behind it the digest if you like: "+repository+":1.2.3@sha256:….")
+		return nil
+	}
 	parsed, err := image.ParseRepository(repository)
 	if err != nil {
 		r.rephrase(c, err)
@@ -99,7 +142,7 @@ func (r *reader) imageTarget(text string) []Target {
 			return nil
 		}
 	}
-	return []Target{{Label: text, Repository: parsed, Tag: tag}}
+	return []Target{{Label: text, Repository: parsed, Tag: tag, Digest: digest}}
 }
 
 // inputTarget is the image of the input of that name.

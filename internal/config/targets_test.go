@@ -19,6 +19,8 @@ func TestTargetsOfThePullingSide(t *testing.T) {
 		"an image":                      {world{verb: config.VerifyPull, args: []string{"ghcr.io/acme/source-erp:1.2.3"}}, "ghcr.io/acme/source-erp 1.2.3"},
 		"an image with a port":          {world{verb: config.VerifyPull, args: []string{"registry:5000/source-erp:1.2.3"}}, "registry:5000/source-erp 1.2.3"},
 		"an image, and the tag apart":   {world{verb: config.VerifyPull, args: []string{"localhost/source-erp"}, env: env("tag", "1.2.3")}, "localhost/source-erp 1.2.3"},
+		"an image and its digest":       {world{verb: config.VerifyPull, args: []string{"ghcr.io/acme/source-erp:1.2.3@sha256:" + strings.Repeat("a", 64)}}, "ghcr.io/acme/source-erp 1.2.3@sha256:" + strings.Repeat("a", 64)},
+		"pull-secret of nothing":        {world{verb: config.PullSecret, files: nothing}, ""},
 		"two images":                    {world{verb: config.VerifyPull, args: []string{"ghcr.io/acme/a:1", "quay.io/acme/b:2"}}, "ghcr.io/acme/a 1, quay.io/acme/b 2"},
 		"the connector here":            {world{verb: config.VerifyPull}, "ghcr.io/acme/source-erp 1.2.3"},
 		"a folder that looks like one":  {world{verb: config.VerifyPull, files: map[string]string{"ghcr.io/metadata.yaml": erp}, args: []string{"ghcr.io"}}, "ghcr.io/acme/source-erp 1.2.3"},
@@ -35,7 +37,11 @@ func TestTargetsOfThePullingSide(t *testing.T) {
 			c := tt.world.mustLoad(t)
 			var parts []string
 			for _, i := range c.Images {
-				parts = append(parts, fmt.Sprintf("%s %s", i.Repository, i.Tag))
+				part := fmt.Sprintf("%s %s", i.Repository, i.Tag)
+				if i.Digest != "" {
+					part += "@" + i.Digest
+				}
+				parts = append(parts, part)
 			}
 			got := strings.Join(append([]string{strings.Join(parts, ", ")}, c.Registries...), "|")
 			if got = strings.TrimPrefix(got, "|"); got != tt.want {

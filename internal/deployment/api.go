@@ -209,7 +209,7 @@ func (c *connection) explain(r request, err error) error {
 			where = "in the namespace " + m[4]
 		}
 		f.Code, f.Cause = fault.ClusterDenied, fault.Bounded(fmt.Sprintf("%s has not the right to %s %s %s", m[1], m[2], m[3], where))
-		f.Remedy = fmt.Sprintf("docs/kubernetes/%s.yaml holds all the rights that %s needs: have it applied in that namespace, for this user.", c.verb, c.verb)
+		f.Remedy = fmt.Sprintf("docs/kubernetes/%s.yaml holds all the rights that %s needs: have it applied in that namespace, for this user%s.", c.verb, verbs(c.verb), named(m[2], m[3], r.name))
 	case e.code == http.StatusForbidden:
 		f.Remedy = "The cluster's admission control refused it, not its access control: ask who runs the cluster for an exception, or for the values that it wants."
 	case e.code == http.StatusConflict:
@@ -220,6 +220,23 @@ func (c *connection) explain(r request, err error) error {
 		f.Remedy = "Kubernetes' own words above tell; kubectl -n NAMESPACE get events may tell more."
 	}
 	return f
+}
+
+// verbs is how the command is called for which there is a manifest of the name.
+func verbs(manifest string) string {
+	if command, ok := strings.CutSuffix(manifest, "-wire"); ok {
+		return command + " --apply --wire"
+	}
+	return manifest
+}
+
+// named says where the manifest has to name the object: it grants the right to read secrets, and that to change anything,
+// for single ones.
+func named(verb, resource, name string) string {
+	if name == "" || resource != "secrets" && verb != "patch" {
+		return ""
+	}
+	return ", with " + fault.Bounded(name) + " under resourceNames"
 }
 
 // innermost is the text of the error at the bottom, without the URLs that each layer repeats.

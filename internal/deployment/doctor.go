@@ -287,39 +287,31 @@ func (d *doctor) ending(c Credentials, held corev1.Secret) string {
 	return c.short(func(string) string { return "" }, now)
 }
 
-// restart looks whether the launcher started before its settings were changed for the last time: it reads them once.
+// restart looks whether the launcher started before its list was changed for the last time: it reads it once.
 func (d *doctor) restart(ctx context.Context, i *installation) {
 	held := i.settings[pullSecretVariable]
 	if held.configMap == "" {
 		return
 	}
 	const name = "launcher's start"
-	var configMap corev1.ConfigMap
-	if err := d.conn.get(ctx, i.namespace, "configmaps", held.configMap, &configMap); err != nil {
-		// That it is missing is told with the settings.
-		return
-	}
-	var pods corev1.PodList
-	selector := labelSelector(i.launcher.Spec.Selector.MatchLabels)
-	if err := d.conn.list(ctx, core, i.namespace, "pods", selector, "", &pods); err != nil {
+	pods, err := d.conn.launcherPods(ctx, i)
+	if err != nil {
 		d.unread(name, err)
 		return
 	}
-	changed := configMap.CreationTimestamp.Time
-	for _, m := range configMap.ManagedFields {
-		if m.Time != nil && m.Time.After(changed) {
-			changed = m.Time.Time
-		}
+	k, started := i.knows(held, pods)
+	found := fmt.Sprintf("it started at %s, and %s in ConfigMap %s was changed at %s", started.UTC().Format(time.RFC3339), held.key, fault.Bounded(held.configMap), held.changed.at.UTC().Format(time.RFC3339))
+	remedy := fmt.Sprintf("kubectl -n %s rollout restart deployment %s", i.namespace, i.launcher.Name)
+	switch k {
+	case known:
+		d.good(name, "it has read the present settings")
+	case restarting:
+		d.add(name, connector.Doubt, found+"; its restart was asked for since", fmt.Sprintf("kubectl -n %s rollout status deployment %s tells how far it is.", i.namespace, i.launcher.Name), "")
+	case doubtful:
+		d.add(name, connector.Doubt, strings.Replace(found, "was changed", "may have been changed", 1)+", with others: it may not know the present pull secrets", remedy, "")
+	case outdated:
+		d.add(name, connector.Bad, found+": it does not know the present pull secrets", remedy, "")
 	}
-	for _, p := range pods.Items {
-		if p.Status.StartTime != nil && p.Status.StartTime.Time.Before(changed) && p.DeletionTimestamp == nil {
-			d.add(name, connector.Bad, fmt.Sprintf("it started at %s, and ConfigMap %s was changed at %s: it may not know the present pull secrets",
-				p.Status.StartTime.UTC().Format(time.RFC3339), held.configMap, changed.UTC().Format(time.RFC3339)),
-				fmt.Sprintf("kubectl -n %s rollout restart deployment %s", i.namespace, i.launcher.Name), "")
-			return
-		}
-	}
-	d.good(name, "it has read the present settings")
 }
 
 func labelSelector(labels map[string]string) string {

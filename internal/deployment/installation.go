@@ -9,12 +9,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
 )
@@ -59,8 +57,8 @@ type setting struct {
 	value string
 	// configMap and key are where the value comes from, if it does.
 	configMap, key string
-	// written is when we changed that config map for the last time, if ever.
-	written time.Time
+	// changed is when the value there was last changed, as far as that can be told.
+	changed change
 	// missing says what the value was to come from and is not there.
 	missing string
 	// opaque tells that the value comes from where it can't be read, such as a secret.
@@ -176,7 +174,7 @@ func (c *connection) readSettings(ctx context.Context, i *installation) error {
 			return err
 		}
 		for key, value := range all.Data {
-			i.settings[from.Prefix+key] = setting{value: value, configMap: all.Name, key: key, written: writtenByUs(all.ManagedFields)}
+			i.settings[from.Prefix+key] = setting{value: value, configMap: all.Name, key: key, changed: changeOf(all.ManagedFields, key)}
 		}
 	}
 	for _, variable := range container.Env {
@@ -224,7 +222,7 @@ func (m configMaps) resolve(ctx context.Context, variable corev1.EnvVar) (settin
 			return setting{}, err
 		}
 		value, ok := held.Data[ref.Key]
-		s := setting{value: value, configMap: ref.Name, key: ref.Key, written: writtenByUs(held.ManagedFields)}
+		s := setting{value: value, configMap: ref.Name, key: ref.Key, changed: changeOf(held.ManagedFields, ref.Key)}
 		if optional := ref.Optional != nil && *ref.Optional; !ok && !optional {
 			s.missing = fmt.Sprintf("key %s of ConfigMap %s", ref.Key, ref.Name)
 		}
@@ -236,17 +234,6 @@ func (m configMaps) resolve(ctx context.Context, variable corev1.EnvVar) (settin
 		return setting{value: m.namespace}, nil
 	}
 	return setting{opaque: true}, nil
-}
-
-// writtenByUs is when we wrote an object for the last time, by the API server's clock.
-func writtenByUs(fields []metav1.ManagedFieldsEntry) time.Time {
-	var at time.Time
-	for _, f := range fields {
-		if f.Manager == fieldManager && f.Time != nil && f.Time.After(at) {
-			at = f.Time.Time
-		}
-	}
-	return at
 }
 
 // value is a variable's, or the default where the launcher has none or an empty one.
@@ -275,7 +262,11 @@ func (i *installation) serviceAccount() string {
 // splits the value at commas and makes one empty name of an empty value, and that empty name goes into the pods: they
 // then have a list of their own, and Kubernetes adds the service account's secrets only to pods that have none.
 func (i *installation) pullSecrets() []string {
-	names := strings.Split(i.settings[pullSecretVariable].value, ",")
+	return split(i.settings[pullSecretVariable].value)
+}
+
+func split(value string) []string {
+	names := strings.Split(value, ",")
 	// Java's split drops what is empty at the end, but not the only one.
 	for len(names) > 1 && names[len(names)-1] == "" {
 		names = names[:len(names)-1]
@@ -284,8 +275,10 @@ func (i *installation) pullSecrets() []string {
 }
 
 // named are the pull secrets without empty names.
-func (i *installation) named() []string {
-	return slices.DeleteFunc(i.pullSecrets(), func(n string) bool { return strings.TrimSpace(n) == "" })
+func (i *installation) named() []string { return namesIn(i.settings[pullSecretVariable].value) }
+
+func namesIn(value string) []string {
+	return slices.DeleteFunc(split(value), func(n string) bool { return strings.TrimSpace(n) == "" })
 }
 
 // specific is the variable's value for spec pods, or that for all pods.

@@ -211,6 +211,44 @@ func (s PullSecret) Manifest() (string, error) {
 	return string(content), err
 }
 
+// Encoded are what the manifest shows of the credentials, to be hidden: the whole configuration, and each entry's user name
+// and password, in base64.
+func (s PullSecret) Encoded() []string {
+	// A configuration that begins from nothing can be read.
+	config, _, _ := s.config(nil)
+	all := []string{base64.StdEncoding.EncodeToString(config)}
+	for _, e := range s.Entries {
+		all = append(all, base64.StdEncoding.EncodeToString([]byte(e.Username+":"+e.Password)))
+	}
+	return all
+}
+
+// SameRegistry tells whether two names stand for one registry in a docker configuration.
+func SameRegistry(a, b string) bool { return authKey(a) == authKey(b) }
+
+// HasSecret makes sure that a pull secret is there.
+func (c *Cluster) HasSecret(ctx context.Context, namespace, name string) error {
+	conn, err := c.connect()
+	if err != nil {
+		return err
+	}
+	var held corev1.Secret
+	err = conn.get(ctx, namespace, "secrets", name, &held)
+	bad := &fault.Error{Code: fault.BadPullSecret, Op: "have connectors' pods use", Object: "Secret " + name + " in namespace " + namespace}
+	switch {
+	case isStatus(err, http.StatusNotFound):
+		bad.Cause = "it is not there"
+		bad.Remedy = "Name a registry and give pull-username and pull-password to have it made; for Amazon ECR apply what --ecr-refresher prints, and run its job once. Another secret is named by pull-secret."
+	case err != nil:
+		return err
+	case held.Type != corev1.SecretTypeDockerConfigJson && held.Type != corev1.SecretTypeDockercfg:
+		bad.Cause, bad.Remedy = fault.Bounded(fmt.Sprintf("its type is %s, which a kubelet passes over", held.Type)), "A pull secret has the type kubernetes.io/dockerconfigjson: name another by pull-secret."
+	default:
+		return nil
+	}
+	return bad
+}
+
 // Outcome is what became of an object.
 type Outcome string
 
@@ -320,7 +358,10 @@ var keepers = []string{"helm", "argocd", "flux", "kustomize", "external-secrets"
 func conflict(err error, object string) error {
 	who := strings.Join(managers(err), ", ")
 	remedy := "Nothing would be lost, since all entries are kept: add --force-conflicts to take the field over."
-	if slices.ContainsFunc(keepers, func(k string) bool { return strings.Contains(strings.ToLower(who), k) }) {
+	switch {
+	case strings.Contains(who, refresherManager):
+		remedy = "It is the job that renews ECR's tokens, and it knows no other entries: choose another name by pull-secret, and have both named to Airbyte (--wire). With --force-conflicts the job could renew the tokens no more."
+	case slices.ContainsFunc(keepers, func(k string) bool { return strings.Contains(strings.ToLower(who), k) }):
 		remedy = "That one puts its own content back when it runs again: add the entry there, or choose another name by pull-secret. --force-conflicts takes the field over until then."
 	}
 	return &fault.Error{Code: fault.FieldConflict, Op: "apply", Object: object, Cause: fault.Bounded("its content is managed by " + who), Remedy: remedy, Err: err}

@@ -3,12 +3,15 @@ package deployment_test
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/airbyte-publish/airbyte-publish/internal/connector"
 	"github.com/airbyte-publish/airbyte-publish/internal/deployment"
 	"github.com/airbyte-publish/airbyte-publish/internal/deployment/kubetest"
 	"github.com/airbyte-publish/airbyte-publish/internal/fault"
@@ -281,6 +284,152 @@ func TestHelmDropsTheName(t *testing.T) {
 	again, err := as2(t, n, "airbyte-publish-pull-secret-wire").Wiring(t.Context(), "airbyte-publish-pull", deployment.ByLauncher)
 	if err != nil || len(again.Steps) == 0 {
 		t.Errorf("the name is gone, and nothing is to do? %v", err)
+	}
+}
+
+// plan is what one run sees before another one writes.
+func plan(t *testing.T, n kubetest.Namespace, secret string, way deployment.Way) (*deployment.Cluster, deployment.Wiring) {
+	t.Helper()
+	cluster := as2(t, n, "airbyte-publish-pull-secret-wire")
+	w, err := cluster.Wiring(t.Context(), secret, way)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cluster, w
+}
+
+// TestWiringAtOnce has several runs look at the same list before any of them writes, and then write at the same time: no
+// name gets lost, wherever the list is.
+func TestWiringAtOnce(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		airbyte kubetest.Airbyte
+		way     deployment.Way
+		// literal has the deployment itself hold the list.
+		literal bool
+	}{
+		"config map":      {kubetest.Airbyte{PullSecrets: "regcred"}, deployment.ByLauncher, false},
+		"chart v1":        {kubetest.Airbyte{Chart: "v1"}, deployment.ByLauncher, false},
+		"deployment":      {kubetest.Airbyte{Chart: "v1"}, deployment.ByLauncher, true},
+		"service account": {kubetest.Airbyte{AccountSecrets: []string{"regcred"}}, deployment.ByServiceAccount, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := kubetest.Start(t).Namespace(t)
+			n.Install(t, c.airbyte)
+			as(t, n, "pull-secret-wire")
+			const variable = "JOB_KUBE_MAIN_CONTAINER_IMAGE_PULL_SECRET"
+			if c.literal {
+				n.Must(t, http.MethodPatch, n.Path("Deployment", "airbyte-workload-launcher"), map[string]any{"spec": map[string]any{"template": map[string]any{"spec": map[string]any{"containers": []any{
+					map[string]any{"name": "airbyte-workload-launcher-container", "env": []any{map[string]string{"name": variable, "value": "regcred"}}}}}}}}, nil)
+			}
+			names := []string{"first", "second", "third", "fourth"}
+			var runs []func() error
+			for _, secret := range names {
+				cluster, w := plan(t, n, secret, c.way)
+				runs = append(runs, func() error { return cluster.Wire(t.Context(), w, func(deployment.Step) {}) })
+			}
+			errs := make(chan error, len(names))
+			for _, run := range runs {
+				go func() { errs <- run() }()
+			}
+			for range names {
+				if err := <-errs; err != nil {
+					t.Error(err)
+				}
+			}
+			var account corev1.ServiceAccount
+			n.Get(t, "ServiceAccount", "airbyte-admin", &account)
+			var configMap corev1.ConfigMap
+			n.Get(t, "ConfigMap", "airbyte-airbyte-env", &configMap)
+			var launcher appsv1.Deployment
+			n.Get(t, "Deployment", "airbyte-workload-launcher", &launcher)
+			held := strings.Split(configMap.Data[variable], ",")
+			if c.literal {
+				for _, e := range launcher.Spec.Template.Spec.Containers[0].Env {
+					if e.Name == variable {
+						held = strings.Split(e.Value, ",")
+					}
+				}
+			}
+			if c.way == deployment.ByServiceAccount {
+				held = nil
+				for _, r := range account.ImagePullSecrets {
+					held = append(held, r.Name)
+				}
+			}
+			for _, secret := range names {
+				if !slices.Contains(held, secret) {
+					t.Errorf("%s got lost: %q", secret, held)
+				}
+			}
+			if (name != "chart v1") != slices.Contains(held, "regcred") {
+				t.Errorf("what was there before: %q", held)
+			}
+		})
+	}
+}
+
+// TestDoesTheLauncherKnow has others change the config map while a launcher runs, and asks the verbs that tell of it.
+func TestDoesTheLauncherKnow(t *testing.T) {
+	t.Parallel()
+	change := func(manager string, data map[string]any) func(*testing.T, kubetest.Namespace) {
+		return func(t *testing.T, n kubetest.Namespace) {
+			t.Helper()
+			n.Must(t, http.MethodPatch, n.Path("ConfigMap", "airbyte-airbyte-env")+"?fieldManager="+manager, data, nil)
+		}
+	}
+	list := func(value string) map[string]any {
+		return map[string]any{"data": map[string]string{"JOB_KUBE_MAIN_CONTAINER_IMAGE_PULL_SECRET": value}}
+	}
+	for name, c := range map[string]struct {
+		change func(*testing.T, kubetest.Namespace)
+		state  connector.State
+		steps  int
+	}{
+		"nothing":          {func(*testing.T, kubetest.Namespace) {}, connector.Good, 0},
+		"an annotation":    {change("kubectl-annotate", map[string]any{"metadata": map[string]any{"annotations": map[string]string{"a": "b"}}}), connector.Good, 0},
+		"another key":      {change("kubectl-edit", map[string]any{"data": map[string]string{"OTHER": "x"}}), connector.Good, 0},
+		"the list":         {change("kubectl-edit", list("airbyte-publish-pull,regcred")), connector.Bad, 1},
+		"with another key": {change("kubectl-edit", map[string]any{"data": map[string]string{"JOB_KUBE_MAIN_CONTAINER_IMAGE_PULL_SECRET": "airbyte-publish-pull,regcred", "OTHER": "x"}}), connector.Doubt, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := kubetest.Start(t).Namespace(t)
+			n.Install(t, kubetest.Airbyte{PullSecrets: "airbyte-publish-pull"})
+			n.LauncherPod(t, "airbyte", time.Now().Add(time.Second))
+			// The API server's times have whole seconds.
+			time.Sleep(2100 * time.Millisecond)
+			c.change(t, n)
+			look := func() connector.State {
+				for _, check := range as2(t, n, "airbyte-publish-doctor").Doctor(t.Context(), nil) {
+					if check.Name == "launcher's start" {
+						return check.State
+					}
+				}
+				t.Fatal("doctor does not say")
+				return ""
+			}
+			as(t, n, "doctor")
+			as(t, n, "pull-secret-wire")
+			if got := look(); got != c.state {
+				t.Errorf("doctor says %s, want %s", got, c.state)
+			}
+			cluster, w := plan(t, n, "airbyte-publish-pull", deployment.ByLauncher)
+			if len(w.Steps) != c.steps {
+				t.Errorf("wiring has to do %+v, want %d steps", w.Steps, c.steps)
+			}
+			if err := cluster.Wire(t.Context(), w, func(deployment.Step) {}); err != nil {
+				t.Fatal(err)
+			}
+			// The pod still is the old one, as in a restart that is under way.
+			if _, w := plan(t, n, "airbyte-publish-pull", deployment.ByLauncher); len(w.Steps) != 0 {
+				t.Errorf("the restart was asked for, and is to be asked for again: %+v", w.Steps)
+			}
+			if got := look(); c.steps > 0 && got != connector.Doubt {
+				t.Errorf("of a restart under way doctor says %s", got)
+			}
+		})
 	}
 }
 

@@ -47,6 +47,10 @@ func (i *installation) helmValues(secret string) string {
 // refresherImage has the aws command, curl and a shell.
 const refresherImage = "public.ecr.aws/aws-cli/aws-cli:2.31.0"
 
+// refresherManager is the field manager of the job that renews a secret. It writes without force, so that Kubernetes
+// refuses it the content of a secret that somebody else manages.
+const refresherManager = "airbyte-publish-ecr"
+
 // refresherScript renews the secret. The token stands in files of the pod's memory only, and on no command line.
 const refresherScript = `set -eu
 umask 077
@@ -69,12 +73,26 @@ printf '{"apiVersion":"v1","kind":"Secret","metadata":{"name":"%s"},"type":"kube
 printf 'Authorization: Bearer %s' "$(cat "$account/token")" > header
 curl --fail-with-body --silent --show-error --cacert "$account/ca.crt" --header @header \
   --header 'Content-Type: application/apply-patch+yaml' --request PATCH --data-binary @body --output answer \
-  "$api/api/v1/namespaces/$NAMESPACE/secrets/$SECRET?fieldManager=airbyte-publish-ecr&force=true" || { code=$?; cat answer >&2; exit "$code"; }
+  "$api/api/v1/namespaces/$NAMESPACE/secrets/$SECRET?fieldManager=` + refresherManager + `" || { code=$?; cat answer >&2; exit "$code"; }
 echo "renewed $SECRET"
 `
 
+// ecrSuffix is what the name of a secret that is renewed for ECR ends with.
+const ecrSuffix = "-ecr"
+
+// RefreshedName is the name of the secret that is renewed for ECR beside the one that pull-secret makes. The two are never
+// one: what is renewed is written as a whole, and would take the other's entries away.
+func RefreshedName(secret string) string { return strings.TrimSuffix(secret, ecrSuffix) + ecrSuffix }
+
+// Refreshed tells whether a registry's credentials can't last, so that a job has to renew them.
+func Refreshed(host string) bool { return adviceFor(host).none }
+
+// longestCronJob is how long Kubernetes lets a CronJob's name be, from which it makes those of the jobs.
+const longestCronJob = 52
+
 // ECRRefresher is a manifest of a job that renews a pull secret for ECR every six hours, since ECR's tokens end after
-// twelve. It writes a secret of its own, so that nothing else's entries get lost, and may write nothing else.
+// twelve. It writes a secret of its own, of RefreshedName, so that nothing else's entries get lost, and may write nothing
+// else.
 func ECRRefresher(s PullSecret, hosts []string) (string, error) {
 	for _, host := range hosts {
 		if a := adviceFor(host); a.name != "Amazon ECR" {
@@ -82,7 +100,12 @@ func ECRRefresher(s PullSecret, hosts []string) (string, error) {
 				Cause: "it is no registry of Amazon ECR, whose tokens have to be renewed", Remedy: "Name ECR's registries only, such as 123456789012.dkr.ecr.eu-central-1.amazonaws.com."}
 		}
 	}
+	s.Name = RefreshedName(s.Name)
 	name := s.Name + "-refresher"
+	if len(name) > longestCronJob {
+		return "", &fault.Error{Code: fault.InvalidInput, Op: "read", Object: `input "pull-secret"`, Cause: fmt.Sprintf("the CronJob would be called %s, which is longer than the %d characters that Kubernetes takes", name, longestCronJob),
+			Remedy: "Choose a shorter name."}
+	}
 	meta := func(name string) map[string]any {
 		m := map[string]any{"name": name, "labels": map[string]string{"app.kubernetes.io/managed-by": fieldManager}}
 		if s.Namespace != "" {
@@ -125,9 +148,12 @@ func ECRRefresher(s PullSecret, hosts []string) (string, error) {
 	fmt.Fprintf(&b, `# Renews the pull secret %s for ECR every six hours; its tokens end after twelve.
 # The pod needs credentials of AWS that may call ecr:GetAuthorizationToken and read the repositories: annotate the service
 # account with a role (eks.amazonaws.com/role-arn) or use EKS Pod Identity; outside of AWS add AWS_ACCESS_KEY_ID and
-# AWS_SECRET_ACCESS_KEY from a Secret to the container's env. Then run it for the first time:
+# AWS_SECRET_ACCESS_KEY from a Secret to the container's env. Then run it for the first time, and have connectors' pods be
+# given the secret that it makes:
 #   kubectl create job --from=cronjob/%s %s-first
-`, s.Name, name, name)
+#   airbyte-publish pull-secret --pull-secret %s --apply --wire
+# The secret is the job's own: it writes no content that somebody else manages.
+`, s.Name, name, name, s.Name)
 	for _, o := range objects {
 		content, err := yaml.Marshal(o)
 		if err != nil {

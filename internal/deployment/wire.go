@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -32,10 +33,9 @@ type Step struct {
 	// Change says how, in a person's words.
 	Change string
 
-	request request
-	// env are variables to set with a restart of the launcher; restart tells that this is one.
-	restart bool
-	env     []map[string]any
+	// act reads what there is right before it changes it. after is when the changes before it were written, by the API
+	// server's clock. It returns what it changed, in place of Change, and when.
+	act func(ctx context.Context, conn *connection, after time.Time) (changed string, at time.Time, err error)
 }
 
 // restartedAt is the annotation that kubectl rollout restart sets.
@@ -70,7 +70,9 @@ func (c *Cluster) Wiring(ctx context.Context, secret string, way Way) (Wiring, e
 	if way == ByServiceAccount {
 		return w, conn.wireAccount(ctx, i, secret, &w)
 	}
-	return w, i.wireLauncher(secret, &w)
+	// Who may not list pods is told by what we wrote ourselves.
+	pods, _ := conn.launcherPods(ctx, i)
+	return w, i.wireLauncher(secret, pods, &w)
 }
 
 // Namespace is where connectors' pods run.
@@ -86,39 +88,77 @@ func (c *Cluster) Namespace(ctx context.Context) (string, error) {
 	return i.jobNamespace(), nil
 }
 
-// Wire makes the changes, one after the other. Of a failure, the changes before it stand, and the next run makes the rest.
+// Wire makes the changes, one after the other. Each begins from what is there then, so that two runs at once both add
+// their names. Of a failure, the changes before it stand, and the next run makes the rest.
 func (c *Cluster) Wire(ctx context.Context, w Wiring, done func(Step)) error {
 	conn, err := c.connect()
 	if err != nil {
 		return err
 	}
-	i, err := c.airbyte.get(ctx, conn)
-	if err != nil {
-		return err
-	}
 	written := c.options.Now()
 	for _, s := range w.Steps {
-		if s.restart {
-			s.request.body = i.restart(written, s.env)
-		}
-		var changed struct{ Metadata metav1.ObjectMeta }
-		if err := conn.call(ctx, s.request, &changed); err != nil {
-			if f, ok := errors.AsType[*fault.Error](err); ok && f.Code == fault.FieldConflict {
-				f.Remedy = "It was changed by somebody else at the same time: run again."
+		for attempt := 1; ; attempt++ {
+			changed, at, err := s.act(ctx, conn, written)
+			if isStatus(err, http.StatusConflict) && attempt < wireAttempts && c.options.Sleep(ctx, time.Duration(attempt)*100*time.Millisecond) == nil {
+				continue
 			}
-			return err
+			if f, ok := errors.AsType[*fault.Error](err); ok && isStatus(err, http.StatusConflict) {
+				f.Remedy = "Others change it all the time: run again."
+			}
+			if err != nil {
+				return err
+			}
+			// A restart is dated no earlier than the change that it is for, whatever this machine's clock says.
+			if at.After(written) {
+				written = at
+			}
+			if changed != "" {
+				s.Change = changed
+			}
+			done(s)
+			break
 		}
-		// A restart is dated no earlier than the change that it is for, whatever this machine's clock says.
-		if at := writtenByUs(changed.Metadata.ManagedFields); at.After(written) {
-			written = at
-		}
-		done(s)
 	}
 	return nil
 }
 
+// wireAttempts is how often a change is begun anew because somebody else was faster. A deployment's version changes with
+// its status, too.
+const wireAttempts = 10
+
+// writtenByUs is when we wrote an object for the last time, by the API server's clock.
+func writtenByUs(fields []metav1.ManagedFieldsEntry) time.Time {
+	var at time.Time
+	for _, f := range fields {
+		if f.Manager == fieldManager && f.Time != nil && f.Time.After(at) {
+			at = f.Time.Time
+		}
+	}
+	return at
+}
+
+// patch changes an object and returns when that was.
+func (c *connection) patch(ctx context.Context, api, namespace, resource, name, form string, body map[string]any) (time.Time, error) {
+	var changed struct{ Metadata metav1.ObjectMeta }
+	err := c.call(ctx, request{method: http.MethodPatch, api: api, namespace: namespace, resource: resource, name: name, form: form,
+		query: url.Values{"fieldManager": {fieldManager}}, op: "change", body: body}, &changed)
+	return writtenByUs(changed.Metadata.ManagedFields), err
+}
+
+// ofVersion is the part of a body that makes a change of another version than the one that was read a conflict.
+func ofVersion(version string) map[string]any { return map[string]any{"resourceVersion": version} }
+
+// addedTo is a list of names with one more.
+func addedTo(list, name string) string {
+	names := namesIn(list)
+	if slices.Contains(names, name) {
+		return list
+	}
+	return strings.Join(append(names, name), ",")
+}
+
 // restart is a change of the launcher's deployment that starts its pods anew, with more variables.
-func (i *installation) restart(at time.Time, env []map[string]any) map[string]any {
+func (i *installation) restart(at time.Time, env ...map[string]any) map[string]any {
 	template := map[string]any{"metadata": map[string]any{"annotations": map[string]string{restartedAt: at.UTC().Format(time.RFC3339)}}}
 	if len(env) > 0 {
 		name := i.launcher.Spec.Template.Spec.Containers[i.container].Name
@@ -127,55 +167,115 @@ func (i *installation) restart(at time.Time, env []map[string]any) map[string]an
 	return map[string]any{"spec": map[string]any{"template": template}}
 }
 
-// unread tells that the config map was changed by us and that the launcher was not restarted since, as when a run broke
-// off between the two.
-func (i *installation) unread(s setting) bool {
-	at, err := time.Parse(time.RFC3339, i.launcher.Spec.Template.Annotations[restartedAt])
-	return !s.written.IsZero() && (err != nil || at.Before(s.written))
+// restarts is a step that restarts the launcher, with more variables.
+func (i *installation) restarts(change string, env ...map[string]any) Step {
+	return Step{Object: fmt.Sprintf("Deployment %s in namespace %s", i.launcher.Name, i.namespace), Change: change,
+		act: func(ctx context.Context, conn *connection, after time.Time) (string, time.Time, error) {
+			written, err := conn.patch(ctx, apps, i.namespace, "deployments", i.launcher.Name, strategicPatch, i.restart(after, env...))
+			return "", written, err
+		}}
+}
+
+// addsToDeployment is a step that adds the name to the list which the launcher's deployment holds itself.
+func (i *installation) addsToDeployment(secret string) Step {
+	words := func(list string) string {
+		return fmt.Sprintf("set %s to %s, which restarts it", pullSecretVariable, list)
+	}
+	s := i.restarts(words(addedTo(i.settings[pullSecretVariable].value, secret)))
+	s.act = func(ctx context.Context, conn *connection, after time.Time) (string, time.Time, error) {
+		now, value, err := conn.launcherValue(ctx, i)
+		if err != nil {
+			return "", time.Time{}, err
+		}
+		list := addedTo(value, secret)
+		if list == value {
+			// Somebody else has added it, which restarted the launcher.
+			return words(list), time.Time{}, nil
+		}
+		body := i.restart(after, map[string]any{"name": pullSecretVariable, "value": list})
+		body["metadata"] = ofVersion(now.ResourceVersion)
+		written, err := conn.patch(ctx, apps, i.namespace, "deployments", i.launcher.Name, strategicPatch, body)
+		return words(list), written, err
+	}
+	return s
+}
+
+// launcherValue reads the launcher's deployment as it is now, and the list that it holds itself.
+func (c *connection) launcherValue(ctx context.Context, i *installation) (*appsv1.Deployment, string, error) {
+	var all appsv1.DeploymentList
+	// To list is a right that is there already, to get one would be another.
+	if err := c.list(ctx, apps, i.namespace, "deployments", "", "metadata.name="+i.launcher.Name, &all); err != nil {
+		return nil, "", err
+	}
+	name := i.launcher.Spec.Template.Spec.Containers[i.container].Name
+	for n := range all.Items {
+		for _, container := range all.Items[n].Spec.Template.Spec.Containers {
+			for _, variable := range container.Env {
+				if container.Name == name && variable.Name == pullSecretVariable && variable.ValueFrom == nil {
+					return &all.Items[n], variable.Value, nil
+				}
+			}
+		}
+	}
+	return nil, "", &fault.Error{Code: fault.FieldConflict, Op: "change", Object: fmt.Sprintf("deployment %s in namespace %s", i.launcher.Name, i.namespace),
+		Cause: "its list of pull secrets was taken away or moved elsewhere at the same time", Remedy: "Run it again."}
+}
+
+// addsToConfigMap is a step that adds the name to the list in a config map.
+func (i *installation) addsToConfigMap(configMap, key, secret string) Step {
+	words := func(list string) string { return fmt.Sprintf("set %s to %s", key, list) }
+	return Step{Object: fmt.Sprintf("ConfigMap %s in namespace %s", configMap, i.namespace), Change: words(addedTo(i.settings[pullSecretVariable].value, secret)),
+		act: func(ctx context.Context, conn *connection, _ time.Time) (string, time.Time, error) {
+			var now corev1.ConfigMap
+			if err := conn.get(ctx, i.namespace, "configmaps", configMap, &now); err != nil {
+				return "", time.Time{}, err
+			}
+			list := addedTo(now.Data[key], secret)
+			if list == now.Data[key] {
+				return words(list), changeOf(now.ManagedFields, key).at, nil
+			}
+			written, err := conn.patch(ctx, core, i.namespace, "configmaps", configMap, mergePatch, map[string]any{"metadata": ofVersion(now.ResourceVersion), "data": map[string]string{key: list}})
+			return words(list), written, err
+		}}
 }
 
 // wireLauncher has the launcher name the secret: where its list comes from a config map, there; else in its deployment.
-func (i *installation) wireLauncher(secret string, w *Wiring) error {
+func (i *installation) wireLauncher(secret string, pods []corev1.Pod, w *Wiring) error {
 	held, present := i.settings[pullSecretVariable]
-	list := strings.Join(append(i.named(), secret), ",")
-	deployment := Step{Object: fmt.Sprintf("Deployment %s in namespace %s", i.launcher.Name, i.namespace), Change: "restart it, since it reads the list once", restart: true,
-		request: request{method: http.MethodPatch, api: apps, namespace: i.namespace, resource: "deployments", name: i.launcher.Name, form: strategicPatch,
-			query: url.Values{"fieldManager": {fieldManager}}, op: "change"}}
 	if slices.Contains(i.named(), secret) {
-		if i.unread(held) {
-			w.Steps = append(w.Steps, deployment)
+		switch k, _ := i.knows(held, pods); k {
+		case outdated:
+			w.Steps = append(w.Steps, i.restarts("restart it, since it reads the list once and started before that was changed"))
+		case doubtful:
+			w.Steps = append(w.Steps, i.restarts("restart it, since it reads the list once and may have started before that was changed"))
+		case restarting:
+			w.Notes = append(w.Notes, "The launcher's restart was asked for and is not through: kubectl rollout status tells how far it is.")
+		case known:
 		}
 		return nil
 	}
-	configMap := held.configMap
-	switch {
-	case held.opaque:
+	if held.opaque {
 		return &fault.Error{Code: fault.FieldConflict, Op: "have connectors' pods use the secret", Object: secret,
 			Cause:  "the launcher takes " + pullSecretVariable + " from where no list can be added to, such as a secret",
 			Remedy: "Add the name where that value comes from, or set the Helm values instead:\n" + i.helmValues(secret)}
-	case present && configMap == "":
-		deployment.Change = fmt.Sprintf("set %s to %s, which restarts it", pullSecretVariable, list)
-		deployment.env = []map[string]any{{"name": pullSecretVariable, "value": list}}
-	case configMap == "":
-		// Chart v1 leaves the variable out where the value is not set.
-		configMap = i.release + "-airbyte-env"
-		deployment.Change = fmt.Sprintf("take %s from that ConfigMap, which restarts it", pullSecretVariable)
-		// Optional, so that the launcher still starts when Helm writes the config map anew, without the key.
-		deployment.env = []map[string]any{{"name": pullSecretVariable, "valueFrom": map[string]any{
-			"configMapKeyRef": map[string]any{"name": configMap, "key": pullSecretVariable, "optional": true}}}}
 	}
-	if configMap != "" {
-		key := held.key
-		if key == "" {
-			key = pullSecretVariable
-		}
-		w.Steps = append(w.Steps, Step{Object: fmt.Sprintf("ConfigMap %s in namespace %s", configMap, i.namespace),
-			Change: fmt.Sprintf("set %s to %s", key, list),
-			request: request{method: http.MethodPatch, api: core, namespace: i.namespace, resource: "configmaps", name: configMap, form: mergePatch,
-				query: url.Values{"fieldManager": {fieldManager}}, op: "change", body: map[string]any{"data": map[string]string{key: list}}}})
+	object := "the ConfigMap " + held.configMap
+	switch {
+	case held.configMap != "":
+		w.Steps = append(w.Steps, i.addsToConfigMap(held.configMap, held.key, secret), i.restarts("restart it, since it reads the list once"))
+	case present:
+		object = "the Deployment " + i.launcher.Name
+		w.Steps = append(w.Steps, i.addsToDeployment(secret))
+	default:
+		// Chart v1 leaves the variable out where the value is not set. It is made optional, so that the launcher still
+		// starts when Helm writes the config map anew, without the key.
+		configMap := i.release + "-airbyte-env"
+		object = "the ConfigMap " + configMap
+		w.Steps = append(w.Steps, i.addsToConfigMap(configMap, pullSecretVariable, secret),
+			i.restarts(fmt.Sprintf("take %s from that ConfigMap, which restarts it", pullSecretVariable), map[string]any{"name": pullSecretVariable, "valueFrom": map[string]any{
+				"configMapKeyRef": map[string]any{"name": configMap, "key": pullSecretVariable, "optional": true}}}))
 	}
-	w.Steps = append(w.Steps, deployment)
-	w.Notes = append(w.Notes, "The next helm upgrade writes "+configMap+" anew and drops the name again, since Helm reverts what it does not know: set the Helm values as well.")
+	w.Notes = append(w.Notes, "The next helm upgrade writes "+object+" anew and drops the name again, since Helm reverts what it does not know: set the Helm values as well.")
 	if i.abctl() {
 		w.Notes = append(w.Notes, "For abctl put them into the file that abctl local install --values takes.")
 	}
@@ -198,13 +298,21 @@ func (c *connection) wireAccount(ctx context.Context, i *installation, secret st
 	if slices.ContainsFunc(account.ImagePullSecrets, func(r corev1.LocalObjectReference) bool { return r.Name == secret }) {
 		return nil
 	}
-	// The API server replaces this list as a whole; the version keeps what somebody else adds at the same time.
-	list := append(account.ImagePullSecrets, corev1.LocalObjectReference{Name: secret})
 	w.Steps = append(w.Steps, Step{Object: fmt.Sprintf("ServiceAccount %s in namespace %s", account.Name, i.jobNamespace()),
 		Change: fmt.Sprintf("add %s to its imagePullSecrets", secret),
-		request: request{method: http.MethodPatch, api: core, namespace: i.jobNamespace(), resource: "serviceaccounts", name: account.Name, form: mergePatch,
-			query: url.Values{"fieldManager": {fieldManager}}, op: "change",
-			body: map[string]any{"metadata": map[string]any{"resourceVersion": account.ResourceVersion}, "imagePullSecrets": list}}})
+		act: func(ctx context.Context, conn *connection, _ time.Time) (string, time.Time, error) {
+			var now corev1.ServiceAccount
+			if err := conn.get(ctx, i.jobNamespace(), "serviceaccounts", i.serviceAccount(), &now); err != nil {
+				return "", time.Time{}, err
+			}
+			if slices.Contains(now.ImagePullSecrets, corev1.LocalObjectReference{Name: secret}) {
+				return "", time.Time{}, nil
+			}
+			// The API server replaces this list as a whole; the version keeps what somebody else adds at the same time.
+			written, err := conn.patch(ctx, core, i.jobNamespace(), "serviceaccounts", now.Name, mergePatch,
+				map[string]any{"metadata": ofVersion(now.ResourceVersion), "imagePullSecrets": append(now.ImagePullSecrets, corev1.LocalObjectReference{Name: secret})})
+			return "", written, err
+		}})
 	w.Notes = append(w.Notes, "Helm leaves the account alone: the charts make it by a hook of the first installation only.")
 	return nil
 }

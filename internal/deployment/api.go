@@ -33,8 +33,10 @@ const (
 
 // connection is a cluster's API, spoken as plain JSON.
 type connection struct {
-	base      *url.URL
-	http      *http.Client
+	base *url.URL
+	http *http.Client
+	// plugin signs in, unless it is nil.
+	plugin    *plugin
 	namespace string
 	verb      string
 	userAgent string
@@ -47,13 +49,44 @@ func newConnection(config *rest.Config, namespace string, o ClusterOptions) (*co
 	if err != nil {
 		return nil, err
 	}
+	c := &connection{base: base, namespace: namespace, verb: o.Verb, userAgent: o.UserAgent, sleep: o.Sleep, plugin: newPlugin(config, o)}
+	// Also where a plugin signs in, so that a configuration which can't be used is told at once.
+	c.http, err = newClient(config)
+	return c, err
+}
+
+func newClient(config *rest.Config) (*http.Client, error) {
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, err
 	}
 	// What an API server redirects to is none, and must not get the token.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &connection{base: base, http: client, namespace: namespace, verb: o.Verb, userAgent: o.UserAgent, sleep: o.Sleep}, nil
+	return client, nil
+}
+
+// do sends a request as whoever the kubeconfig says. Credentials of a plugin that are refused are made anew once.
+func (c *connection) do(req *http.Request) (*http.Response, error) {
+	if c.plugin == nil {
+		return c.http.Do(req)
+	}
+	client, err := c.plugin.signedIn(req.Context(), nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := client.Do(req)
+	if err != nil || answer.StatusCode != http.StatusUnauthorized {
+		return answer, err
+	}
+	_ = answer.Body.Close()
+	again := req.Clone(req.Context())
+	if again.Body, err = req.GetBody(); err != nil {
+		return nil, err
+	}
+	if client, err = c.plugin.signedIn(req.Context(), client); err != nil {
+		return nil, err
+	}
+	return client.Do(again)
 }
 
 // The kinds of objects, as they stand in the API's addresses.
@@ -174,7 +207,11 @@ func (c *connection) send(ctx context.Context, r request, body []byte) (content 
 		}
 		req.Header.Set("Content-Type", form)
 	}
-	answer, err := c.http.Do(req)
+	answer, err := c.do(req)
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		// It has not come to the request.
+		return nil, false, f
+	}
 	if err != nil {
 		return nil, !r.once, err
 	}
@@ -215,6 +252,9 @@ func invalidName(name string) bool {
 var denied = regexp.MustCompile(`User "([^"]*)" cannot (\S+) resource "([^"]*)" in API group "[^"]*"(?: in the namespace "([^"]*)"| at the cluster scope)?`)
 
 func (c *connection) explain(r request, err error) error {
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		return f
+	}
 	f := &fault.Error{Code: fault.ClusterFailed, Op: r.op, Object: r.object(), Cause: fault.Bounded(err.Error()), Err: err}
 	e, answered := errors.AsType[*apiError](err)
 	switch {

@@ -29,6 +29,8 @@ type ClusterOptions struct {
 	// Verb names the manifest under docs/kubernetes that holds the rights which are needed.
 	Verb   string
 	Getenv func(string) string
+	// Environ is this process's environment; a credential plugin gets it without what is the publisher's.
+	Environ []string
 	// ServiceAccountDir is where a pod finds its service account's token. Empty means Kubernetes' own place for it.
 	ServiceAccountDir string
 	UserAgent         string

@@ -152,6 +152,10 @@ func (c *Cluster) configuration() (config *rest.Config, namespace, from string, 
 
 func finish(client clientcmd.ClientConfig, loaded *clientcmdapi.Config, context, from string) (*rest.Config, string, string, error) {
 	config, err := client.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		// client-go advises a variable that is not read here.
+		return nil, "", from, errors.New("there is no configuration")
+	}
 	if err != nil {
 		return nil, "", from, err
 	}

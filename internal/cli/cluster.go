@@ -24,7 +24,7 @@ var _ publish.Deployment = (*deployment.Cluster)(nil)
 func (r *run) cluster(cfg *config.Config, verb string) *deployment.Cluster {
 	p := cfg.Pulling
 	return deployment.NewCluster(deployment.ClusterOptions{Kubeconfig: p.Kubeconfig, KubeconfigFile: p.KubeconfigFile, Context: p.Context, Namespace: p.Namespace,
-		Verb: verb, Getenv: r.Getenv, UserAgent: userAgent(), Secret: r.host.Mask})
+		Verb: verb, Getenv: r.Getenv, Environ: r.Environ, UserAgent: userAgent(), Secret: r.host.Mask})
 }
 
 // namesCluster tells whether a cluster was named by an input, and not merely may be there.

@@ -58,6 +58,15 @@ func TestVerifyPullVerb(t *testing.T) {
 	if got := env.run(t, "verify-pull", "ghcr.io/acme/source-erp:1.4.0"); got.code != 0 || got.stdout != "ghcr.io/acme/source-erp:1.4.0: the deployment pulled it and ran its spec\n" {
 		t.Fatalf("%d %s", got.code, got)
 	}
+	other := "ghcr.io/acme/source-erp@sha256:" + strings.Repeat("b", 64)
+	k.Plays(func(*corev1.Pod, map[string]corev1.Secret) []kubetest.Stage {
+		s := kubetest.Ends(0, "Completed", "")
+		s.ImageID = other
+		return []kubetest.Stage{s}
+	})
+	if got := env.run(t, "verify-pull", "ghcr.io/acme/source-erp:1.4.0@sha256:"+strings.Repeat("a", 64)); got.code != 0 || !strings.Contains(got.stderr, "as sha256:bbbb") {
+		t.Errorf("another image than the digest's: %d %s", got.code, got)
+	}
 	k.Plays(denies)
 	got := env.run(t, "verify-pull", "--output", "json", "ghcr.io/acme/source-erp:1.4.0", "ghcr.io/acme/source-crm:2.0.0")
 	var told struct {
@@ -199,6 +208,14 @@ func TestPullSecretVerb(t *testing.T) {
 	if shown.code != 0 || strings.Contains(shown.stdout, "kind: Secret") || !strings.Contains(shown.stdout, "set JOB_KUBE_MAIN_CONTAINER_IMAGE_PULL_SECRET to airbyte-publish-pull") || n.Get(t, "Secret", "airbyte-publish-pull", &s) {
 		t.Errorf("shown: %d %s", shown.code, shown)
 	}
+	// Who may make the secret and not wire it is told of the values that do, and not of what a wiring would have as its end.
+	n.ApplyFile(t, kubernetesRights+"pull-secret.yaml")
+	n.Granted(t, "airbyte-publish-pull-secret", "list", "apps", "deployments", "")
+	half := env.with("KUBECONFIG", n.KubeconfigFile(t, "airbyte-publish-pull-secret"), "AIRBYTE_PUBLISH_PULL_SECRET", "airbyte-publish-pull").run(t, "pull-secret", "--apply", "--wire", "ghcr.io")
+	if half.code != 1 || !strings.Contains(half.stderr, "pull-secret --apply --wire needs") || !strings.Contains(half.stderr, "mainContainerImagePullSecret") || strings.Contains(half.stderr, "Helm reverts") {
+		t.Errorf("denied: %d %s", half.code, half)
+	}
+	n.Must(t, http.MethodDelete, n.Path("Secret", "airbyte-publish-pull"), nil, nil)
 	for i, want := range []string{"created", "unchanged"} {
 		made := env.run(t, "pull-secret", "--apply", "--wire", "ghcr.io")
 		if made.code != 0 || !strings.Contains(made.stdout, "Secret airbyte-publish-pull in namespace "+n.Name+" "+want) ||

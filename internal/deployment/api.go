@@ -33,8 +33,10 @@ const (
 
 // connection is a cluster's API, spoken as plain JSON.
 type connection struct {
-	base      *url.URL
-	http      *http.Client
+	base *url.URL
+	http *http.Client
+	// plugin signs in, unless it is nil.
+	plugin    *plugin
 	namespace string
 	verb      string
 	userAgent string
@@ -47,13 +49,44 @@ func newConnection(config *rest.Config, namespace string, o ClusterOptions) (*co
 	if err != nil {
 		return nil, err
 	}
+	c := &connection{base: base, namespace: namespace, verb: o.Verb, userAgent: o.UserAgent, sleep: o.Sleep, plugin: newPlugin(config, o)}
+	// Also where a plugin signs in, so that a configuration which can't be used is told at once.
+	c.http, err = newClient(config)
+	return c, err
+}
+
+func newClient(config *rest.Config) (*http.Client, error) {
 	client, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, err
 	}
 	// What an API server redirects to is none, and must not get the token.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &connection{base: base, http: client, namespace: namespace, verb: o.Verb, userAgent: o.UserAgent, sleep: o.Sleep}, nil
+	return client, nil
+}
+
+// do sends a request as whoever the kubeconfig says. Credentials of a plugin that are refused are made anew once.
+func (c *connection) do(req *http.Request) (*http.Response, error) {
+	if c.plugin == nil {
+		return c.http.Do(req)
+	}
+	client, err := c.plugin.signedIn(req.Context(), nil)
+	if err != nil {
+		return nil, err
+	}
+	answer, err := client.Do(req)
+	if err != nil || answer.StatusCode != http.StatusUnauthorized {
+		return answer, err
+	}
+	_ = answer.Body.Close()
+	again := req.Clone(req.Context())
+	if again.Body, err = req.GetBody(); err != nil {
+		return nil, err
+	}
+	if client, err = c.plugin.signedIn(req.Context(), client); err != nil {
+		return nil, err
+	}
+	return client.Do(again)
 }
 
 // The kinds of objects, as they stand in the API's addresses.
@@ -79,6 +112,10 @@ type request struct {
 	op string
 	// once tells that the request must not be sent a second time when its outcome is unknown.
 	once bool
+	// blind tells that it must not be sent a second time at all: what it rests on has to be looked at again before.
+	blind bool
+	// status gets the answer's, if it is not nil.
+	status *int
 }
 
 func (r request) path() string {
@@ -120,6 +157,11 @@ func isStatus(err error, code int) bool {
 // call sends a request and decodes the answer into out, unless that is nil. Its error is a *fault.Error around the
 // *apiError, if there was an answer. What may be sent again is, when the server is busy or the connection breaks.
 func (c *connection) call(ctx context.Context, r request, out any) error {
+	// Some names are read in the cluster, where others write them.
+	if invalidName(r.namespace) || invalidName(r.name) {
+		return &fault.Error{Code: fault.ClusterFailed, Op: r.op, Object: fault.Bounded(fmt.Sprintf("%q in namespace %q", r.name, r.namespace)),
+			Cause: "Kubernetes takes no such name", Remedy: "Correct it where Airbyte's settings name it, in its config map or its deployment."}
+	}
 	var body []byte
 	if r.body != nil {
 		var err error
@@ -142,7 +184,7 @@ func (c *connection) call(ctx context.Context, r request, out any) error {
 		if errors.Is(ctx.Err(), context.Canceled) {
 			return &fault.Error{Code: fault.Interrupted, Op: r.op, Object: r.object(), Cause: "the run was interrupted", Remedy: "Run it again.", Err: ctx.Err()}
 		}
-		if !again || attempt == attempts || c.sleep(ctx, time.Duration(attempt*attempt)*250*time.Millisecond) != nil {
+		if !again || r.blind || attempt == attempts || c.sleep(ctx, time.Duration(attempt*attempt)*250*time.Millisecond) != nil {
 			return c.explain(r, err)
 		}
 	}
@@ -165,7 +207,11 @@ func (c *connection) send(ctx context.Context, r request, body []byte) (content 
 		}
 		req.Header.Set("Content-Type", form)
 	}
-	answer, err := c.http.Do(req)
+	answer, err := c.do(req)
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		// It has not come to the request.
+		return nil, false, f
+	}
 	if err != nil {
 		return nil, !r.once, err
 	}
@@ -173,6 +219,9 @@ func (c *connection) send(ctx context.Context, r request, body []byte) (content 
 	content, err = io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
 	if err != nil {
 		return nil, !r.once, err
+	}
+	if r.status != nil {
+		*r.status = answer.StatusCode
 	}
 	if answer.StatusCode >= 200 && answer.StatusCode < 300 {
 		return content, false, nil
@@ -184,17 +233,34 @@ func (c *connection) send(ctx context.Context, r request, body []byte) (content 
 	} else {
 		e.message = e.status.Message
 	}
-	busy := answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode == http.StatusServiceUnavailable
-	return nil, busy || answer.StatusCode >= 500 && !r.once, e
+	// Too many requests is said before anything is done. Any other error may stand for one of a proxy behind which it was.
+	return nil, answer.StatusCode == http.StatusTooManyRequests || answer.StatusCode >= 500 && !r.once, e
+}
+
+// mayBeDone tells whether a request that failed may have had its effect all the same.
+func mayBeDone(err error) bool {
+	e, answered := errors.AsType[*apiError](err)
+	return !answered || e.code >= http.StatusInternalServerError
+}
+
+// invalidName is a part of a path that leads elsewhere, or to nothing.
+func invalidName(name string) bool {
+	return name == "." || name == ".." || strings.ContainsAny(name, "/%\\?#")
 }
 
 // denied is how RBAC words a refusal; admission control refuses with the same status and other words.
 var denied = regexp.MustCompile(`User "([^"]*)" cannot (\S+) resource "([^"]*)" in API group "[^"]*"(?: in the namespace "([^"]*)"| at the cluster scope)?`)
 
 func (c *connection) explain(r request, err error) error {
+	if f, ok := errors.AsType[*fault.Error](err); ok {
+		return f
+	}
 	f := &fault.Error{Code: fault.ClusterFailed, Op: r.op, Object: r.object(), Cause: fault.Bounded(err.Error()), Err: err}
 	e, answered := errors.AsType[*apiError](err)
 	switch {
+	case !answered && strings.Contains(err.Error(), "Proxy Authentication Required"), answered && e.code == http.StatusProxyAuthRequired:
+		f.Code, f.Object, f.Cause = fault.ClusterUnreachable, c.base.Host, "a proxy before it wants credentials ("+fault.Bounded(innermost(err))+")"
+		f.Remedy = "Name the API server's host in NO_PROXY, or the proxy with its user name and password in HTTPS_PROXY or the kubeconfig's proxy-url."
 	case !answered:
 		f.Code, f.Object, f.Cause = fault.ClusterUnreachable, c.base.Host, fault.Bounded(innermost(err))
 		f.Remedy = "Check that this machine reaches the API server (kubectl get --raw /version), by a runner in its network or a tunnel, and that the kubeconfig's certificates and credential plugin are right."

@@ -29,6 +29,8 @@ type ClusterOptions struct {
 	// Verb names the manifest under docs/kubernetes that holds the rights which are needed.
 	Verb   string
 	Getenv func(string) string
+	// Environ is this process's environment; a credential plugin gets it without what is the publisher's.
+	Environ []string
 	// ServiceAccountDir is where a pod finds its service account's token. Empty means Kubernetes' own place for it.
 	ServiceAccountDir string
 	UserAgent         string
@@ -150,6 +152,10 @@ func (c *Cluster) configuration() (config *rest.Config, namespace, from string, 
 
 func finish(client clientcmd.ClientConfig, loaded *clientcmdapi.Config, context, from string) (*rest.Config, string, string, error) {
 	config, err := client.ClientConfig()
+	if clientcmd.IsEmptyConfig(err) {
+		// client-go advises a variable that is not read here.
+		return nil, "", from, errors.New("there is no configuration")
+	}
 	if err != nil {
 		return nil, "", from, err
 	}

@@ -25,7 +25,7 @@ func TestKubeconfigThatCantBeUsed(t *testing.T) {
 		options deployment.ClusterOptions
 		words   string
 	}{
-		"nothing":          {deployment.ClusterOptions{}, "no configuration"},
+		"nothing":          {deployment.ClusterOptions{}, "there is no configuration"},
 		"no such file":     {deployment.ClusterOptions{KubeconfigFile: filepath.Join(home, "missing")}, "no such file"},
 		"broken file":      {deployment.ClusterOptions{KubeconfigFile: broken}, "yaml"},
 		"broken text":      {deployment.ClusterOptions{Kubeconfig: text}, "its text is not a kubeconfig"},
@@ -42,6 +42,9 @@ func TestKubeconfigThatCantBeUsed(t *testing.T) {
 			_, err := deployment.NewCluster(o).Namespace(t.Context())
 			if fault.CodeOf(err) != fault.ClusterUnreachable || !contains(err.Error(), c.words) || fault.List(err)[0].Remedy == "" {
 				t.Errorf("%v", err)
+			}
+			if contains(err.Error(), "KUBERNETES_MASTER") {
+				t.Errorf("it advises what is not read: %v", err)
 			}
 			if contains(err.Error(), secret) {
 				t.Errorf("the error shows a secret: %v", err)

@@ -255,7 +255,7 @@ func (d *doctor) secret(ctx context.Context, i *installation, name string) (keys
 	for key, raw := range config.auths {
 		keys = append(keys, key)
 		user, password, readable := readEntry(raw)
-		if !readable {
+		if !readable || password == "" {
 			return bad(fmt.Sprintf("its entry %q holds no user name and password", key), "Make the entry anew by airbyte-publish pull-secret --apply.")
 		}
 		if why := d.ending(Credentials{Host: entryHost(key), Username: user, Password: password}, held); why != "" {
@@ -273,11 +273,10 @@ func (d *doctor) secret(ctx context.Context, i *installation, name string) (keys
 func (d *doctor) ending(c Credentials, held corev1.Secret) string {
 	now := d.cluster.options.Now()
 	if adviceFor(c.Host).none {
+		// Who only put a label on it has renewed nothing.
 		written := held.CreationTimestamp.Time
-		for _, m := range held.ManagedFields {
-			if m.Time != nil && m.Time.After(written) {
-				written = m.Time.Time
-			}
+		if c := changeOf(held.ManagedFields, configKey); c.at.After(written) {
+			written = c.at
 		}
 		if age := now.Sub(written); age > 12*time.Hour {
 			return fmt.Sprintf("a token of ECR ends after 12 hours, and this one was written %s ago", age.Round(time.Hour))
@@ -335,7 +334,7 @@ func (d *doctor) jobPods(ctx context.Context, i *installation) {
 		for _, s := range p.Status.ContainerStatuses {
 			if w := s.State.Waiting; w != nil && slices.Contains(pullReasons, w.Reason) {
 				d.add(name, connector.Bad, fault.Bounded(fmt.Sprintf("%s can't pull %s: %s %s", p.Name, s.Image, w.Reason, w.Message)),
-					"airbyte-publish verify-pull with this image tells why and what to do.", classify(w.Message).code)
+					"airbyte-publish verify-pull with this image tells why and what to do.", classify(w.Message, imageOf(s.Image)).code)
 				return
 			}
 		}

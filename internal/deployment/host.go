@@ -43,7 +43,7 @@ type Host struct {
 	// sshFlags are further flags of the ssh command.
 	sshFlags []string
 	// Limits of time.
-	dialTimeout, pullTimeout, specTimeout, stale time.Duration
+	dialTimeout, pullTimeout, loadTimeout, specTimeout, stale time.Duration
 }
 
 // The limits of time. An engine behind ssh has to be reached first; Airbyte's own pull has ten minutes; a spec that runs
@@ -51,12 +51,14 @@ type Host struct {
 const (
 	hostDialTimeout = time.Minute
 	hostPullTimeout = 15 * time.Minute
+	// hostLoadTimeout is longer, since a big image goes from here by ssh.
+	hostLoadTimeout = 30 * time.Minute
 	hostSpecTimeout = 2 * time.Minute
 )
 
 // NewHost returns a host without contacting it.
 func NewHost(o HostOptions) *Host {
-	return &Host{options: o, dialTimeout: hostDialTimeout, pullTimeout: hostPullTimeout, specTimeout: hostSpecTimeout, stale: hostStale}
+	return &Host{options: o, dialTimeout: hostDialTimeout, pullTimeout: hostPullTimeout, loadTimeout: hostLoadTimeout, specTimeout: hostSpecTimeout, stale: hostStale}
 }
 
 // hostEngine is a connection to the host's engine.
@@ -96,7 +98,7 @@ func (h *Host) connect(ctx context.Context, log connector.Log) (*hostEngine, err
 		return nil, hostUnreachable(at.name(), err.Error(), err)
 	}
 	log.Info("the Docker host is %s (engine %s, %s)", at.name(), fault.Bounded(version.Version), fault.Bounded(version.Arch))
-	return &hostEngine{Client: c, endpoint: at, parent: h, arch: version.Arch, log: log}, nil
+	return &hostEngine{Client: c, endpoint: at, parent: h, arch: fault.Bounded(version.Arch), log: log}, nil
 }
 
 // Prepare has the host ready for an image: it loads it, if that was asked for, else it is VerifyPull. It is the method of

@@ -33,14 +33,26 @@ func (h *Host) Load(ctx context.Context, t Target, repository image.Repository, 
 		return err
 	}
 	defer func() { _ = e.Close() }()
+	limited, cancel := context.WithTimeout(ctx, h.loadTimeout)
+	defer cancel()
+	err = e.load(limited, t, img)
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		return &fault.Error{Code: fault.LoadFailed, Op: "load into the Docker host", Object: img.Reference() + " at " + e.name(),
+			Cause:  fmt.Sprintf("it did not end within %s", h.loadTimeout),
+			Remedy: "Look whether the engine, and for kind containerd in the node, hangs (docker info, docker exec NODE ctr version), and how fast the way there is; then run again.", Err: err}
+	}
+	return orInterrupted(ctx, err)
+}
+
+func (e *hostEngine) load(ctx context.Context, t Target, img Image) error {
 	l, err := e.loading(ctx, img)
 	if err != nil {
-		return orInterrupted(ctx, err)
+		return err
 	}
 	if t.Cluster != "" {
-		return orInterrupted(ctx, l.intoCluster(ctx, t.Cluster))
+		return l.intoCluster(ctx, t.Cluster)
 	}
-	return orInterrupted(ctx, l.intoEngine(ctx))
+	return l.intoEngine(ctx)
 }
 
 // loading is one image on its way to the host.

@@ -30,7 +30,7 @@ func (e *hostEngine) pull(ctx context.Context, img Image) error {
 	}
 	why := unknown
 	if anonymous != nil {
-		why = reasonOf(anonymous.Error())
+		why = reasonOf(img.takenOut(anonymous.Error()))
 	}
 	switch {
 	case ctx.Err() != nil:
@@ -160,6 +160,7 @@ var reasons = []struct {
 	{noSpace, []string{"no space left on device"}},
 	{plainHTTP, []string{"server gave HTTP response to HTTPS client"}},
 	{untrusted, []string{"x509:", "tls: ", "certificate signed by"}},
+	{unreachable, []string{"proxy authentication required", "407 Proxy"}},
 	{refused, []string{"no basic auth credentials", "unauthorized", "authentication required", "denied", "401 Unauthorized", "403 Forbidden", "insufficient_scope",
 		"authorization failed", "incorrect username or password"}},
 	{missing, []string{"manifest unknown", "not found", "does not exist"}},
@@ -198,7 +199,7 @@ func (e *hostEngine) ownPullFault(img Image, anonymous error, said string, err e
 	case !exited:
 		fail.Cause, fail.Remedy = err.Error(), "Correct this, then run again."
 	default:
-		switch reasonOf(said) {
+		switch reasonOf(img.takenOut(said)) {
 		case refused, missing:
 			fail.Code = fault.HostPullDenied
 			fail.Cause = "the host's own docker pull says: " + said
@@ -214,7 +215,7 @@ func (e *hostEngine) ownPullFault(img Image, anonymous error, said string, err e
 // pullFault explains a failure that has nothing to do with credentials.
 func (e *hostEngine) pullFault(img Image, cause string, err error) error {
 	fail := &fault.Error{Code: fault.HostPullFailed, Op: "pull on the Docker host", Object: img.ByDigest() + " at " + e.name(), Cause: fault.Bounded(cause), Err: err}
-	switch reasonOf(cause) {
+	switch reasonOf(img.takenOut(cause)) {
 	case limitedRate:
 		fail.Remedy = "Wait until the registry's limit allows it, or run docker login " + img.host() + " on the host, since signed-in users have a higher one."
 	case wrongPlatform:

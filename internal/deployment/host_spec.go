@@ -160,7 +160,7 @@ func (e *hostEngine) wrongPlatform(img Image, cause string, err error) error {
 // notRun is the fault of a container that could not be made or started.
 func (e *hostEngine) notRun(img Image, err error) error {
 	text := err.Error()
-	if execFormat(text) || reasonOf(text) == wrongPlatform {
+	if execFormat(text) || reasonOf(img.takenOut(text)) == wrongPlatform {
 		return e.wrongPlatform(img, text, err)
 	}
 	fail := &fault.Error{Code: fault.HostSpecNotRun, Op: "run spec on the Docker host", Object: img.Reference() + " at " + e.name(),

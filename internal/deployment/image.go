@@ -1,6 +1,7 @@
 package deployment
 
 import (
+	"net/url"
 	"strings"
 
 	"github.com/airbyte-publish/airbyte-publish/internal/image"
@@ -12,6 +13,16 @@ type Image struct {
 	Tag        string
 	// Digest is what the tag is known to point to, or empty when nobody asked the registry.
 	Digest string
+}
+
+// imageOf is the image of a name as it stands in a pod.
+func imageOf(name string) Image {
+	name, _, _ = strings.Cut(name, "@")
+	i := Image{Repository: image.Repository(name)}
+	if at := strings.LastIndex(name, ":"); at > strings.LastIndex(name, "/") {
+		i.Repository, i.Tag = image.Repository(name[:at]), name[at+1:]
+	}
+	return i
 }
 
 // Reference is the name under which Airbyte pulls the image: the repository and the tag.
@@ -29,4 +40,22 @@ func (i Image) ByDigest() string {
 func (i Image) host() string {
 	host, _, _ := strings.Cut(image.Normalise(string(i.Repository)), "/")
 	return host
+}
+
+// takenOut is what a container runtime says without the image's own names, whose words must not be taken for its: a
+// repository may be called "source-denied", and a tag "not-found".
+func (i Image) takenOut(text string) string {
+	whole := string(i.Repository)
+	_, path, _ := strings.Cut(whole, "/")
+	names := []string{i.ByDigest(), i.Reference(), whole, path, url.QueryEscape(path)}
+	if !strings.Contains(path, "/") {
+		// A single word is taken out only where it stands for the repository.
+		names = []string{i.ByDigest(), i.Reference(), whole, "/" + path, "repository:" + path, "repository%3A" + path}
+	}
+	var pairs []string
+	for _, name := range names {
+		pairs = append(pairs, name, "IMAGE")
+	}
+	pairs = append(pairs, "/manifests/"+i.Tag, "/manifests/TAG", "[manifests "+i.Tag+"]", "[manifests TAG]", "manifest "+i.Tag+" in", "manifest TAG in", "tag="+i.Tag, "tag=TAG")
+	return strings.NewReplacer(pairs...).Replace(text)
 }

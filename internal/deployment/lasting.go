@@ -60,7 +60,7 @@ func Lasting(c Credentials, getenv func(string) string, now time.Time) error {
 // short says why the credentials do not last, or "".
 func (c Credentials) short(getenv func(string) string, now time.Time) string {
 	for _, variable := range jobVariables {
-		if c.Password == getenv(variable) && !hasPrefix(c.Password, lastingTokens) {
+		if c.Password != "" && c.Password == getenv(variable) && !hasPrefix(c.Password, lastingTokens) {
 			return "it is the value of " + variable + ", which ends with the job"
 		}
 	}

@@ -37,7 +37,7 @@ func dataKeys(f metav1.ManagedFieldsEntry) map[string]bool {
 	var fields struct {
 		Data map[string]json.RawMessage `json:"f:data"`
 	}
-	if f.FieldsV1 == nil || json.Unmarshal(f.FieldsV1.Raw, &fields) != nil {
+	if f.FieldsV1 == nil || json.Unmarshal(f.FieldsV1.GetRawBytes(), &fields) != nil {
 		return nil
 	}
 	keys := map[string]bool{}

@@ -135,7 +135,7 @@ func (w *watcher) waitingToPull(o outcome, waiting *corev1.ContainerStateWaiting
 	if waiting.Reason == "ImagePullBackOff" && strings.HasPrefix(o.text, "Back-off") {
 		return o, w.patienceIsOver(o)
 	}
-	if c := classify(o.text); !c.definite {
+	if c := classify(o.text, w.target); !c.definite {
 		w.say("the pull failed and is tried again: " + fault.Bounded(o.text))
 		return o, w.patienceIsOver(o)
 	}
@@ -191,18 +191,20 @@ type class struct {
 var classes = []class{
 	{fault.WrongArchitecture, []string{"no match for platform", "no matching manifest for", "no image found in manifest list for architecture", "no image found in image index for architecture",
 		"does not match the specified platform", "exec format error"}, true},
+	// The image was found, and what it is made of could not be unpacked; what follows may be any word, "not found" too.
+	{fault.PullFailed, []string{"mount callback failed", "failed to extract layer", "failed to prepare extraction", "no space left on device"}, false},
 	{fault.PullRateLimited, []string{"toomanyrequests", "429 too many requests", "too many requests", "pull qps exceeded", "rate limit"}, false},
 	{fault.PullTLS, []string{"x509:", "http response to https client", "failed to verify certificate", "remote error: tls"}, true},
 	{fault.PullUnreachable, []string{"no such host", "connection refused", "i/o timeout", "network is unreachable", "no route to host", "server misbehaving", "tls handshake timeout",
-		"context deadline exceeded", "connection reset", "502 bad gateway", "503 service unavailable", "504 gateway"}, false},
+		"context deadline exceeded", "connection reset", "407 proxy", "proxy authentication required", "502 bad gateway", "503 service unavailable", "504 gateway"}, false},
 	{fault.DeploymentDenied, []string{"pull access denied", "401 unauthorized", "403 forbidden", "unauthorized", "authentication required", "no basic auth credentials", "failed to authorize",
 		"authorization failed", "insufficient_scope", "access forbidden", "authorization token has expired", "denied"}, true},
 	{fault.PullNotFound, []string{"manifest unknown", "manifest_unknown", "name unknown", "name_unknown", "not found", "does not exist"}, true},
 }
 
-// classify finds out what a failed pull is due to. What nobody knows is not definite: it is waited for.
-func classify(text string) class {
-	lower := strings.ToLower(text)
+// classify finds out what a failed pull of an image is due to. What nobody knows is not definite: it is waited for.
+func classify(text string, i Image) class {
+	lower := strings.ToLower(i.takenOut(text))
 	for _, c := range classes {
 		if slices.ContainsFunc(c.words, func(w string) bool { return strings.Contains(lower, w) }) {
 			return c
@@ -273,7 +275,7 @@ func judgeRun(target Image, o outcome, log connector.Log) error {
 // explainPull says why a pull failed and what to do with this registry.
 func explainPull(f *fault.Error, i *installation, target Image, o outcome, where string) {
 	a := adviceFor(target.host())
-	f.Code = classify(o.text).code
+	f.Code = classify(o.text, target).code
 	f.Cause = fmt.Sprintf("%s%s: %s", o.reason, where, plain(o.text))
 	names := i.named()
 	switch f.Code {
@@ -282,6 +284,10 @@ func explainPull(f *fault.Error, i *installation, target Image, o outcome, where
 	case fault.PullNotFound:
 		f.Remedy = "Check that the tag is there for those who pull: registries answer so where a right is missing, too. " + a.denied
 	case fault.PullUnreachable:
+		if strings.Contains(strings.ToLower(o.text), "proxy authentication required") {
+			f.Remedy = "The proxy that the nodes' container runtime goes through wants credentials: put them into its HTTPS_PROXY, or the registry's host into its NO_PROXY, on every node."
+			break
+		}
 		f.Remedy = "The nodes, not this machine, must reach the registry: check its name in the nodes' DNS, their way out, proxies and firewalls. An address such as localhost is the node itself."
 	case fault.PullTLS:
 		f.Remedy = "The nodes' container runtime must trust the registry's certificate (containerd: a hosts.toml in /etc/containerd/certs.d/" + target.host() +

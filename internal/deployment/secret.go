@@ -266,50 +266,70 @@ func (c *Cluster) ApplySecret(ctx context.Context, s PullSecret, force bool) (Ou
 	if err != nil {
 		return "", err
 	}
-	made := false
+	first, lost := Outcome(""), error(nil)
 	for attempt := 1; ; attempt++ {
-		outcome, err := conn.applySecret(ctx, s, force)
+		w, err := conn.applySecret(ctx, s, force)
+		again := attempt < attempts
 		switch {
-		case err == nil && outcome == Created:
+		case err == nil && w.blind:
 			// Nothing tells the API server that an apply is to create or to fail. Another run that saw no secret either
 			// may have written over this one's entries, or does so now: then they are put in once more.
-			made = true
-			if err := c.options.Sleep(ctx, settleTime); err != nil {
-				return outcome, nil
+			if first == "" {
+				first = w.outcome
 			}
-			continue
-		case err == nil && made:
-			return Created, nil
-		case attempt < attempts && isStatus(err, http.StatusConflict) && !managed(err):
+			lost = errors.Join(lost, w.lost)
+			if !again || c.options.Sleep(ctx, settleTime) != nil {
+				return first, lost
+			}
+		case err == nil && first != "":
+			return first, lost
+		case err == nil:
+			return w.outcome, nil
+		case again && isStatus(err, http.StatusConflict) && !managed(err):
 			// Between reading and writing somebody else has written: what they wrote is read and merged as well.
-			continue
+		case again && w.blind && (mayBeDone(err) || isStatus(err, http.StatusTooManyRequests)) && c.options.Sleep(ctx, time.Duration(attempt*attempt)*250*time.Millisecond) == nil:
+			// It is not sent anew without a look: somebody else may have made the secret since.
+		default:
+			return "", err
 		}
-		return outcome, err
 	}
 }
 
 // settleTime is longer than another run takes between reading and writing.
 const settleTime = time.Second
 
-func (c *connection) applySecret(ctx context.Context, s PullSecret, force bool) (Outcome, error) {
+// written is what an apply did.
+type written struct {
+	outcome Outcome
+	// blind tells that there was no secret when it was looked for, so that no version guarded the write.
+	blind bool
+	// lost says that the write took away what another run had put in, too late for that run to see it.
+	lost error
+}
+
+func (c *connection) applySecret(ctx context.Context, s PullSecret, force bool) (written, error) {
 	var held corev1.Secret
 	err := c.get(ctx, s.Namespace, "secrets", s.Name, &held)
 	absent := isStatus(err, http.StatusNotFound)
 	if err != nil && !absent {
-		return "", err
+		return written{}, err
 	}
 	object := "Secret " + s.Name + " in namespace " + s.Namespace
 	if !absent && held.Type != corev1.SecretTypeDockerConfigJson {
-		return "", &fault.Error{Code: fault.BadPullSecret, Op: "put credentials into", Object: object,
+		return written{}, &fault.Error{Code: fault.BadPullSecret, Op: "put credentials into", Object: object,
 			Cause: fmt.Sprintf("it exists with the type %s, which can't be changed", held.Type), Remedy: "Choose another name by pull-secret, or delete that one if nothing needs it."}
 	}
 	config, changed, err := s.config(held.Data[configKey])
 	if err != nil {
-		return "", &fault.Error{Code: fault.BadPullSecret, Op: "put credentials into", Object: object, Cause: "what it holds can't be read: " + err.Error(),
+		return written{}, &fault.Error{Code: fault.BadPullSecret, Op: "put credentials into", Object: object, Cause: "what it holds can't be read: " + err.Error(),
 			Remedy: "Choose another name by pull-secret, or mend or delete that one.", Err: err}
 	}
 	if !absent && !changed {
-		return Unchanged, nil
+		return written{outcome: Unchanged}, nil
+	}
+	if !absent && held.Immutable != nil && *held.Immutable {
+		return written{}, &fault.Error{Code: fault.BadPullSecret, Op: "put credentials into", Object: object, Cause: "it is immutable",
+			Remedy: "Choose another name by pull-secret, or delete that one (kubectl -n " + s.Namespace + " delete secret " + s.Name + ") and run again with the credentials of all its registries."}
 	}
 	applied := s.object(config)
 	q := url.Values{"fieldManager": {fieldManager}}
@@ -320,17 +340,34 @@ func (c *connection) applySecret(ctx context.Context, s PullSecret, force bool) 
 		// With the version that was merged, a write in between is a conflict and not lost.
 		applied["metadata"].(map[string]any)["resourceVersion"] = held.ResourceVersion
 	}
+	w, status := written{outcome: Changed, blind: absent}, 0
+	var answer corev1.Secret
 	err = c.call(ctx, request{method: http.MethodPatch, api: core, namespace: s.Namespace, resource: "secrets", name: s.Name,
-		query: q, form: applyPatch, body: applied, op: "apply"}, nil)
+		query: q, form: applyPatch, body: applied, op: "apply", blind: absent, status: &status}, &answer)
 	switch {
 	case err != nil && managed(err):
-		return "", conflict(err, object)
+		return written{}, conflict(err, object)
 	case err != nil:
-		return "", err
+		return written{blind: absent}, err
+	case absent && status == http.StatusCreated:
+		w.outcome = Created
 	case absent:
-		return Created, nil
+		w.lost = lateFault(object, answer)
 	}
-	return Changed, nil
+	return w, nil
+}
+
+// lateFault is the error for a secret that another run had made and looked at once more before this one, which had seen
+// none, wrote over it; nil while that run still looks after its entries.
+func lateFault(object string, s corev1.Secret) error {
+	late := writtenByUs(s.ManagedFields).Sub(s.CreationTimestamp.Time)
+	// Both times have whole seconds, and an apply that changes nothing leaves them as they are.
+	if late < settleTime {
+		return nil
+	}
+	return &fault.Error{Code: fault.FieldConflict, Op: "apply", Object: object,
+		Cause:  fmt.Sprintf("another run made it while this one was under way, and this one wrote over it %s later: the other's entries may be lost, this one's are in it", late),
+		Remedy: "Run the other one again: its entries are merged then."}
 }
 
 // managed tells a conflict over who manages a field from one over versions.

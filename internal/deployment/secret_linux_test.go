@@ -370,6 +370,31 @@ func TestWiringAtOnce(t *testing.T) {
 	}
 }
 
+// TestRenewedTokensAge goes by when the tokens were written, and not by who put a label on the secret later.
+func TestRenewedTokensAge(t *testing.T) {
+	t.Parallel()
+	n := kubetest.Start(t).Namespace(t)
+	n.Install(t, kubetest.Airbyte{PullSecrets: "ecr"})
+	n.Must(t, http.MethodPost, n.Path("Secret", ""), map[string]any{"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/dockerconfigjson",
+		"metadata": map[string]any{"name": "ecr"}, "data": map[string]any{".dockerconfigjson": []byte(`{"auths":{"public.ecr.aws":{"username":"AWS","password":"x"}}}`)}}, nil)
+	state := func(later time.Duration) connector.State {
+		for _, c := range client(n, n.Admin, "doctor", func(o *deployment.ClusterOptions) { o.Now = func() time.Time { return time.Now().Add(later) } }).Doctor(t.Context(), nil) {
+			if c.Name == "pull secret ecr" {
+				return c.State
+			}
+		}
+		return ""
+	}
+	time.Sleep(3 * time.Second)
+	n.Must(t, http.MethodPatch, n.Path("Secret", "ecr")+"?fieldManager=kubectl-label", map[string]any{"metadata": map[string]any{"labels": map[string]string{"a": "b"}}}, nil)
+	// Twelve hours after the tokens, and not yet after the label.
+	for later, want := range map[time.Duration]connector.State{0: connector.Good, 12*time.Hour - 1500*time.Millisecond: connector.Bad} {
+		if got := state(later); got != want {
+			t.Errorf("%s later it is %q, want %q", later, got, want)
+		}
+	}
+}
+
 // TestDoesTheLauncherKnow has others change the config map while a launcher runs, and asks the verbs that tell of it.
 func TestDoesTheLauncherKnow(t *testing.T) {
 	t.Parallel()

@@ -20,6 +20,9 @@ import (
 // cleanUpTime is how long the deletion of a pod may take when the run was called off.
 const cleanUpTime = 10 * time.Second
 
+// lateTries is how often a pod is deleted of which nobody knows whether it was made.
+const lateTries = 3
+
 // VerifyPull starts a pod as Airbyte would, waits until spec ran in it or Kubernetes said why not, and deletes it. Pods
 // that killed runs left are deleted first.
 func (c *Cluster) VerifyPull(ctx context.Context, repository image.Repository, tag, digest string, log connector.Log) error {
@@ -38,11 +41,14 @@ func (c *Cluster) VerifyPull(ctx context.Context, repository image.Repository, t
 	log.Info("starting a pod for %s as %s does: service account %s, %s", target.Reference(), i.describe(), i.serviceAccount(), secretsText(i, fromPod))
 	var made corev1.Pod
 	err = conn.call(ctx, request{method: http.MethodPost, api: core, namespace: p.Namespace, resource: "pods", body: p, op: "create", once: true}, &made)
-	if err != nil {
-		if e, answered := errors.AsType[*apiError](err); !answered || e.code >= http.StatusInternalServerError {
-			// It may have been made all the same.
-			err = errors.Join(err, c.remove(ctx, conn, p.Namespace, p.Name))
-		}
+	switch {
+	case err == nil:
+	case alreadyThere(err):
+		// Nobody else takes that name: an answer got lost on the way, and the request was sent anew.
+		made = *p
+	case mayBeDone(err):
+		return errors.Join(err, c.removeLate(ctx, conn, p.Namespace, p.Name))
+	default:
 		return err
 	}
 	outcome, err := c.watch(ctx, conn, target, &made, log)
@@ -50,6 +56,26 @@ func (c *Cluster) VerifyPull(ctx context.Context, repository image.Repository, t
 		return err
 	}
 	return c.judge(i, target, outcome, log)
+}
+
+// alreadyThere tells whether an object could not be made because there is one of that name.
+func alreadyThere(err error) bool {
+	e, ok := errors.AsType[*apiError](err)
+	return ok && e.code == http.StatusConflict && e.status.Reason == metav1.StatusReasonAlreadyExists
+}
+
+// removeLate deletes a pod that may have been made, or may yet be by a request that is on its way.
+func (c *Cluster) removeLate(ctx context.Context, conn *connection, namespace, name string) error {
+	ctx = context.WithoutCancel(ctx)
+	for n := range lateTries {
+		if n > 0 && c.options.Sleep(ctx, c.options.Poll) != nil {
+			break
+		}
+		if err := c.remove(ctx, conn, namespace, name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func secretsText(i *installation, fromPod string) string {
@@ -135,7 +161,11 @@ func (c *Cluster) remove(ctx context.Context, conn *connection, namespace, name 
 		return nil
 	}
 	if f, ok := errors.AsType[*fault.Error](err); ok {
-		f.Remedy = fmt.Sprintf("It ends by itself at its deadline, and the next run deletes it; or kubectl -n %s delete pod %s. %s", namespace, name, f.Remedy)
+		ends := "It ends by itself at its deadline, and the next run deletes it"
+		if f.Code == fault.ClusterDenied {
+			ends = "It ends by itself at its deadline, and stays until somebody who may deletes it"
+		}
+		f.Remedy = fmt.Sprintf("%s: kubectl -n %s delete pod %s. %s", ends, namespace, name, f.Remedy)
 	}
 	return err
 }
@@ -146,7 +176,7 @@ func (c *Cluster) watch(ctx context.Context, conn *connection, target Image, p *
 	for {
 		if err := c.options.Sleep(ctx, c.options.Poll); err != nil {
 			return outcome{}, &fault.Error{Code: fault.Interrupted, Op: "verify that the cluster can pull", Object: target.Reference(), Cause: "the run was interrupted",
-				Remedy: "Run it again; the pod was deleted.", Err: err}
+				Remedy: "Run it again.", Err: err}
 		}
 		var now corev1.Pod
 		err := conn.get(ctx, p.Namespace, "pods", p.Name, &now)

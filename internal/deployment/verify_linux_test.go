@@ -276,6 +276,23 @@ func TestInterruptedRunLeavesNoPod(t *testing.T) {
 	noPods(t, n)
 }
 
+// TestPodThatMayNotBeDeleted is told of somebody who may not delete it in the next run either.
+func TestPodThatMayNotBeDeleted(t *testing.T) {
+	t.Parallel()
+	n := kubetest.Start(t).Namespace(t)
+	n.Install(t, kubetest.Airbyte{})
+	n.ApplyFile(t, rights+"verify-pull.yaml", "[create, get, list, delete]", "[create, get, list]")
+	n.Granted(t, "airbyte-publish-verify-pull", "create", "", "pods", "")
+	n.Kubelet(t, func(*corev1.Pod, map[string]corev1.Secret) []kubetest.Stage {
+		return []kubetest.Stage{kubetest.Ends(0, "Completed", "")}
+	})
+	err := client(n, n.Token(t, "airbyte-publish-verify-pull"), "verify-pull").VerifyPull(t.Context(), "ghcr.io/acme/source-erp", "1.4.0", "", &notes{})
+	has(t, err, fault.ClusterDenied, "delete pods", "until somebody who may deletes it")
+	if strings.Contains(err.Error(), "next run deletes it") {
+		t.Error(err)
+	}
+}
+
 func TestTheNextRunSweeps(t *testing.T) {
 	t.Parallel()
 	n := kubetest.Start(t).Namespace(t)

@@ -43,11 +43,24 @@ func unseen(r rune) bool {
 	return r >= 0x80 && r < 0xa0 || r == '\u2028' || r == '\u2029' || r == '\ufeff' || unicode.Is(unicode.Bidi_Control, r)
 }
 
+// foreignCommand is what agents of CI hosts take as a command wherever it stands in a line: Azure Pipelines "##vso[" and
+// "##[", TeamCity "##teamcity[". The names are bounded, so that one that is half written can be told.
+var foreignCommand = regexp.MustCompile(`##([A-Za-z]{0,16}\[)`)
+
+// halfCommand is the beginning of one at the end of a text.
+var halfCommand = regexp.MustCompile(`##?[A-Za-z]{0,16}$`)
+
+// breakCommands makes sure that no agent reads a command in text, whichever runs it: only GitHub's and GitLab's are known.
+func breakCommands(text string) string { return foreignCommand.ReplaceAllString(text, "# #$1") }
+
+// harmlessAnywhere is breakCommands for the hosts that take no commands of their own.
+func harmlessAnywhere(text string, _ bool) string { return breakCommands(text) }
+
 // defuse makes sure that GitHub's runner reads no command in a line. It takes "::" as one when only white space stands
 // before it, and the older "##[" anywhere (actions/runner, ActionCommand.cs). White space is what .NET calls so; to be
 // sure, format characters that can't be seen count as well.
 func defuse(line string) string {
-	line = strings.ReplaceAll(line, "##[", "# #[")
+	line = breakCommands(line)
 	rest := strings.TrimLeftFunc(line, ignorable)
 	if strings.HasPrefix(rest, "::") {
 		return line[:len(line)-len(rest)] + ": " + rest[1:]
@@ -69,7 +82,7 @@ func defuseText(text string, atStart bool) string {
 		if atStart {
 			b.WriteString(defuse(text[:end]))
 		} else {
-			b.WriteString(strings.ReplaceAll(text[:end], "##[", "# #["))
+			b.WriteString(breakCommands(text[:end]))
 		}
 		text, atStart = text[end:], true
 	}

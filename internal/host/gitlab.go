@@ -45,7 +45,7 @@ func (g *gitLab) name() string { return "gitlab" }
 
 func (g *gitLab) nests() bool { return true }
 
-func (g *gitLab) harmless() func(string, bool) string { return nil }
+func (g *gitLab) harmless() func(string, bool) string { return harmlessAnywhere }
 
 func (g *gitLab) mask([]string) string { return "" }
 

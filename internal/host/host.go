@@ -81,8 +81,8 @@ type Host interface {
 	// Redact returns s with all masked secrets replaced by three asterisks.
 	Redact(s string) string
 	// Redacting returns a writer for what is printed beside the log, such as the report. It passes on to w what is
-	// written to it without the masked secrets, even those that are split over two writes, and so that GitHub's runner
-	// reads no command in it. It works line by line; Close passes on an unfinished last line and leaves w open.
+	// written to it without the masked secrets, even those that are split over two writes, and so that no CI
+	// host's agent reads a command in it. It works line by line; Close passes on an unfinished last line and leaves w open.
 	Redacting(w io.Writer) io.WriteCloser
 	// Section begins a stretch of the log. An empty title gives one without heading, for the run itself.
 	Section(title string, options ...SectionOption) Section

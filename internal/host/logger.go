@@ -27,7 +27,7 @@ type dialect interface {
 	lines(lines []string, depth int) string
 	guarded(lines []string, depth int) string
 	annotation(a Annotation, depth int) string
-	// harmless returns what keeps text of many lines from being read as commands, or nil on hosts that take none.
+	// harmless returns what keeps text of many lines from being read as commands.
 	harmless() func(text string, atStart bool) string
 	// mask makes the host hide texts; "" when it can't.
 	mask(forms []string) string
@@ -136,12 +136,12 @@ func (l *logger) Close() error {
 	return l.err
 }
 
-// clean makes text fit to be printed: without secrets, without control characters, in lines. Secrets are taken out on
+// clean makes text fit to be printed: without secrets, control characters and commands for a CI host's agent, in lines. Secrets are taken out on
 // both sides of it, because a colour may stand in the middle of one.
 func (l *logger) clean(text string) []string {
 	lines := cleanLines(l.Redact(text))
 	for i, line := range lines {
-		lines[i] = l.Redact(line)
+		lines[i] = breakCommands(l.Redact(line))
 	}
 	return lines
 }

@@ -248,8 +248,7 @@ const heldBack = 64 << 10
 type redactingWriter struct {
 	r *redactor
 	w io.Writer
-	// harmless keeps text from being read as a command; atStart tells that it begins a line. Nil when the host takes
-	// no commands.
+	// harmless keeps text from being read as a command; atStart tells that it begins a line.
 	harmless func(text string, atStart bool) string
 
 	mu      sync.Mutex
@@ -283,9 +282,7 @@ func (w *redactingWriter) pass(cut int) error {
 	}
 	text := w.r.redact(string(w.pending[:cut]))
 	w.pending = append(w.pending[:0], w.pending[cut:]...)
-	if w.harmless != nil {
-		text = w.harmless(text, !w.within)
-	}
+	text = w.harmless(text, !w.within)
 	last := strings.LastIndexAny(text, "\r\n") + 1
 	w.within = w.within && last == 0 || strings.TrimFunc(text[last:], ignorable) != ""
 	_, err := io.WriteString(w.w, text)
@@ -310,9 +307,12 @@ func (r *redactor) safeCut(s string) int {
 		}
 	}
 	for range 2 {
-		if cut > 0 && strings.ContainsRune("#:", rune(s[cut-1])) {
+		if cut > 0 && s[cut-1] == ':' {
 			cut--
 		}
+	}
+	if half := halfCommand.FindStringIndex(s[max(0, cut-32):cut]); half != nil {
+		cut = max(0, cut-32) + half[0]
 	}
 	for _, sp := range r.find(s) {
 		if sp.from < cut && cut < sp.to {

@@ -271,9 +271,9 @@ func (c *Cluster) ApplySecret(ctx context.Context, s PullSecret, force bool) (Ou
 		w, err := conn.applySecret(ctx, s, force)
 		again := attempt < attempts
 		switch {
-		case err == nil && w.blind:
-			// Nothing tells the API server that an apply is to create or to fail. Another run that saw no secret either
-			// may have written over this one's entries, or does so now: then they are put in once more.
+		case err == nil && (w.blind || w.young && first == ""):
+			// Nothing tells the API server that an apply is to create or to fail. Another run that saw no secret may have
+			// written over this one's entries, or does so now: then they are put in once more.
 			if first == "" {
 				first = w.outcome
 			}
@@ -295,14 +295,17 @@ func (c *Cluster) ApplySecret(ctx context.Context, s PullSecret, force bool) (Ou
 	}
 }
 
-// settleTime is longer than another run takes between reading and writing.
-const settleTime = time.Second
+// settleTime is longer than another run takes between reading and writing. It is compared with times in whole seconds, of
+// which a difference may be a second too much.
+const settleTime = 2 * time.Second
 
 // written is what an apply did.
 type written struct {
 	outcome Outcome
 	// blind tells that there was no secret when it was looked for, so that no version guarded the write.
 	blind bool
+	// young tells that the secret was made so shortly before that another run may still write blindly.
+	young bool
 	// lost says that the write took away what another run had put in, too late for that run to see it.
 	lost error
 }
@@ -354,14 +357,20 @@ func (c *connection) applySecret(ctx context.Context, s PullSecret, force bool) 
 	case absent:
 		w.lost = lateFault(object, answer)
 	}
+	w.young = ageOf(answer) < 2*settleTime
 	return w, nil
+}
+
+// ageOf is how old a secret was when it was last written by us. Both times have whole seconds.
+func ageOf(s corev1.Secret) time.Duration {
+	return writtenByUs(s.ManagedFields).Sub(s.CreationTimestamp.Time)
 }
 
 // lateFault is the error for a secret that another run had made and looked at once more before this one, which had seen
 // none, wrote over it; nil while that run still looks after its entries.
 func lateFault(object string, s corev1.Secret) error {
-	late := writtenByUs(s.ManagedFields).Sub(s.CreationTimestamp.Time)
-	// Both times have whole seconds, and an apply that changes nothing leaves them as they are.
+	// An apply that changes nothing leaves the times as they are.
+	late := ageOf(s)
 	if late < settleTime {
 		return nil
 	}

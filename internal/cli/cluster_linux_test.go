@@ -239,7 +239,7 @@ func TestPullSecretVerb(t *testing.T) {
 		"way":               {env, []string{"--wire=magic", "ghcr.io"}, 2, "AP104"},
 		"two things":        {env, []string{"--helm-values", "--ecr-refresher", "ghcr.io"}, 2, "AP104"},
 		"refresher for GHC": {env, []string{"--ecr-refresher", "ghcr.io"}, 2, "AP102"},
-		"two registries":    {env, []string{"--apply", "ghcr.io", "quay.io"}, 2, "AP104"},
+		"two registries":    {env, []string{"--apply", "ghcr.io/acme/x", "quay.io/acme/y"}, 2, "AP104"},
 		"way apart":         {env, []string{"--wire", "service-account", "ghcr.io"}, 2, "Write --wire=service-account"},
 		"file and --apply":  {env, []string{"--apply", "--output-file", "x", "ghcr.io"}, 2, "AP104"},
 		"no rights":         {env.with("KUBECONFIG", n.KubeconfigFile(t, "airbyte-admin")), []string{"--apply", "ghcr.io"}, 1, "docs/kubernetes/pull-secret.yaml"},

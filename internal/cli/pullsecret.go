@@ -104,7 +104,7 @@ func (r *run) pullSecret(ctx context.Context, cfg *config.Config, section host.S
 	}
 	existing := ask.apply && ask.wire != "" && (refreshed || !cfg.Named && cfg.Registry.PullPassword == "")
 	if ask.makes(existing) {
-		if err := errors.Join(oneOf(hosts), r.keptFromLog(ask)); err != nil {
+		if err := errors.Join(oneOf(hosts, cfg.Registries), r.keptFromLog(ask)); err != nil {
 			return "", err
 		}
 		if err := r.credentials(cfg, hosts, &secret, section); err != nil {
@@ -137,40 +137,49 @@ func noRegistry(such string) error {
 		Remedy: "Name a registry or an image, " + such + ", or a connector's folder."}
 }
 
-// oneOf makes sure that there is one registry: there is one password, and another registry must not get it.
-func oneOf(hosts []string) error {
+// oneOf makes sure that there is one registry: there is one password, and another registry must not get it. Who names
+// several outright says that it is good at each.
+func oneOf(hosts, named []string) error {
 	if len(hosts) == 0 {
 		return noRegistry("such as ghcr.io or ghcr.io/acme/source-erp")
 	}
-	for _, h := range hosts[1:] {
-		if !deployment.SameRegistry(h, hosts[0]) {
+	for _, h := range hosts {
+		if !deployment.SameRegistry(h, hosts[0]) && len(named) < len(hosts) {
 			return &fault.Error{Code: fault.ConflictingInputs, Op: "read", Object: `input "pull-username"`,
-				Cause:  "it belongs to one registry, and these are several: " + fault.Bounded(strings.Join(hosts, ", ")),
-				Remedy: "Run pull-secret --apply once for each registry, with its own credentials: the entries are merged into one secret."}
+				Cause: "it belongs to one registry, and these are several: " + fault.Bounded(strings.Join(hosts, ", ")),
+				Remedy: "Run pull-secret --apply once for each registry, with its own credentials: the entries are merged into one secret. " +
+					"If they are good at each, name the registries themselves instead of images and connectors."}
 		}
 	}
 	return nil
 }
 
 // keptFromLog refuses to print a Secret where standard output is a job's log, which more people read than may pull, and
-// which hides only what it is told of. Nothing tells a log from a pipe there.
+// which can't be told to hide it. Nothing tells a log from a pipe there. GitHub's runner is told.
 func (r *run) keptFromLog(ask pullSecret) error {
-	if ask.apply || ask.file != "" || r.StdoutIsTerminal || r.host.Name() == "plain" && !r.onOtherCI() {
+	if ask.apply || ask.file != "" || r.StdoutIsTerminal || r.host.Name() != "gitlab" && !r.onOtherCI() {
 		return nil
 	}
-	return flagFault("--output-file", "the Secret holds the credentials, and on a CI host standard output is the job's log",
+	return flagFault("--output-file", "the Secret holds the credentials, and on this CI host standard output is the job's log",
 		"Add --apply, or --output-file with a file's name. Where you pipe it on, --output-file - prints it all the same.")
 }
 
-// onOtherCI tells of CI hosts that package host takes for a terminal: most set CI.
+// onOtherCI tells of CI hosts that package host takes for a terminal. CI alone says nothing of where standard output goes.
 func (r *run) onOtherCI() bool {
-	ci := strings.ToLower(r.Getenv("CI"))
-	return ci != "" && ci != "false" && ci != "0" || r.Getenv("TF_BUILD") != "" || r.Getenv("JENKINS_URL") != "" || r.Getenv("TEAMCITY_VERSION") != ""
+	for _, v := range []string{"TF_BUILD", "JENKINS_URL", "TEAMCITY_VERSION", "CIRCLECI", "BITBUCKET_BUILD_NUMBER"} {
+		if r.Getenv(v) != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // credentials puts those of the inputs into the secret, for each name of the registry, unless they don't last.
 func (r *run) credentials(cfg *config.Config, hosts []string, secret *deployment.PullSecret, section host.Section) error {
 	in := cfg.Registry
+	if len(hosts) > 1 && !deployment.SameRegistry(hosts[0], hosts[len(hosts)-1]) {
+		section.Info("the same credentials are written for each of %s", strings.Join(hosts, ", "))
+	}
 	for _, h := range hosts {
 		c := deployment.Credentials{Host: h, Username: in.PullUsername, Password: in.PullPassword}
 		if c.Password == "" {

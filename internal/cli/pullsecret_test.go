@@ -3,6 +3,8 @@ package cli_test
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -27,7 +29,14 @@ func TestSecretStaysOutOfTheLog(t *testing.T) {
 	if content, err := base64.StdEncoding.DecodeString(encoded); err != nil || !strings.Contains(string(content), password) {
 		t.Fatalf("%q, %v", content, err)
 	}
-	for variable, value := range map[string]string{"GITHUB_ACTIONS": "true", "GITLAB_CI": "true", "CI": "true", "TF_BUILD": "True", "JENKINS_URL": "https://ci.example/"} {
+	// GitHub's runner is told to hide it first; CI alone is set in many a shell.
+	for _, variable := range []string{"GITHUB_ACTIONS", "CI"} {
+		got := laptop.with(variable, "true").run(t, "pull-secret", "ghcr.io")
+		if got.code != 0 || got.stdout != shown.stdout || variable == "GITHUB_ACTIONS" && !strings.Contains(got.stderr, "::add-mask::"+encoded+"\n") {
+			t.Errorf("%s: %d %s", variable, got.code, got)
+		}
+	}
+	for variable, value := range map[string]string{"GITLAB_CI": "true", "CIRCLECI": "true", "TF_BUILD": "True", "JENKINS_URL": "https://ci.example/"} {
 		t.Run(variable, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
@@ -48,15 +57,33 @@ func TestSecretStaysOutOfTheLog(t *testing.T) {
 			if got := env.run(t, "pull-secret", "--output-file", "-", "ghcr.io"); got.code != 0 || got.stdout != shown.stdout {
 				t.Errorf("%d %s", got.code, got)
 			}
-			if variable == "GITHUB_ACTIONS" && !strings.Contains(got.stderr, "::add-mask::"+encoded+"\n") {
-				t.Errorf("the runner was not told to hide the encoded credentials: %s", got.stderr)
-			}
 			if got := env.run(t, "pull-secret", "--helm-values", "ghcr.io"); got.code != 0 || got.stdout == "" {
 				t.Errorf("values are no secret: %d %s", got.code, got)
 			}
 		})
 	}
 	if got := laptop.run(t, "pull-secret", "--output-file", filepath.Join(t.TempDir(), "missing", "x"), "ghcr.io"); got.code != 1 || !strings.Contains(got.stderr, "AP903") || strings.Contains(got.String(), encoded) {
+		t.Errorf("%d %s", got.code, got)
+	}
+}
+
+// TestRegistriesThatShareCredentials are those that were named outright; images may be anybody's.
+func TestRegistriesThatShareCredentials(t *testing.T) {
+	t.Parallel()
+	env := environment{"HOME": t.TempDir(), "AIRBYTE_PUBLISH_PULL_USERNAME": "robot", "AIRBYTE_PUBLISH_PULL_PASSWORD": "a-lasting-secret"}
+	got := env.run(t, "pull-secret", "mirror-a.example", "mirror-b.example")
+	m := encodedConfig.FindStringSubmatch(got.stdout)
+	if got.code != 0 || m == nil || !strings.Contains(got.stderr, "the same credentials are written for each of mirror-a.example, mirror-b.example") {
+		t.Fatalf("%d %s", got.code, got)
+	}
+	content, err := base64.StdEncoding.DecodeString(m[1])
+	var config struct {
+		Auths map[string]struct{ Username, Password string }
+	}
+	if err := errors.Join(err, json.Unmarshal(content, &config)); err != nil || len(config.Auths) != 2 || config.Auths["mirror-b.example"].Password != "a-lasting-secret" {
+		t.Errorf("%v, %v", config, err)
+	}
+	if got := env.run(t, "pull-secret", "mirror-a.example/acme/x", "mirror-b.example/acme/y"); got.code != 2 || !strings.Contains(got.stderr, "AP104") || got.stdout != "" {
 		t.Errorf("%d %s", got.code, got)
 	}
 }

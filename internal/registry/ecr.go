@@ -125,10 +125,6 @@ func (i *awsIdentity) load(ctx context.Context) (aws.Config, error) {
 	if r, err := api.ExtractRegistry(i.host); err == nil && r.FIPS {
 		options = append(options, awsconfig.WithUseFIPSEndpoint(aws.FIPSEndpointStateEnabled))
 	}
-	if i.role != "" {
-		// What else there is in the environment is not asked for.
-		i.keys = aws.AnonymousCredentials{}
-	}
 	if i.keys != nil {
 		options = append(options, awsconfig.WithCredentialsProvider(i.keys))
 	}
@@ -271,7 +267,8 @@ func ecrFederated(k *keychain, at place) (credential, bool) {
 	if role == "" {
 		return credential{}, false
 	}
-	i := &awsIdentity{k: k, host: at.host, from: "the role " + role + " by OIDC", role: role}
+	// What else there is in the environment is not asked for.
+	i := &awsIdentity{k: k, host: at.host, from: "the role " + role + " by OIDC", role: role, keys: aws.AnonymousCredentials{}}
 	return i.credential(), true
 }
 

@@ -242,11 +242,10 @@ func (c *Client) explainStatus(f *fault.Error, te *transport.Error, st step) {
 	}
 	has := func(codes ...transport.ErrorCode) bool { return hasCode(te, codes...) }
 	status := te.StatusCode
+	defer c.explainClock(f, st)
 	if !foreign && st.push && c.explainByRule(f, te, st, token) {
-		c.explainClock(f, st)
 		return
 	}
-	defer c.explainClock(f, st)
 	switch {
 	case status == http.StatusTooManyRequests || has(transport.TooManyRequestsErrorCode):
 		c.explainLimit(f, te, st)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,20 +80,11 @@ func (k *keychain) refused(x exchange, said, remedy string, err error) error {
 	case !end.IsZero() && now.After(end):
 		f.Cause += fmt.Sprintf(" and ended %s ago", now.Sub(end).Round(time.Second))
 		f.Remedy = "Get the token right before this step: it lives for minutes. If it is new, this machine's clock is wrong."
-	case !contains(c.Audience, x.audience):
+	case !slices.Contains(c.Audience, x.audience):
 		f.Remedy = fmt.Sprintf("The expected audience is %q: ask the CI host for a token with that one, unless the other side is set up for another. %s",
 			x.audience, remedy)
 	}
 	return f
-}
-
-func contains(a audience, want string) bool {
-	for _, v := range a {
-		if v == want {
-			return true
-		}
-	}
-	return false
 }
 
 // subjectForms says how the two forms of GitHub's subject look, of which a trust policy must have the right one:

@@ -71,7 +71,7 @@ func (c *Client) CheckMove(ctx context.Context, repository image.Repository, tag
 		return err
 	}
 	why := ""
-	if frozen := c.keys.providerOf(hostOf(repo.RegistryStr())).frozen; frozen != nil {
+	if frozen := s.end.provider.frozen; frozen != nil {
 		why = frozen(ctx, c, s, tag)
 	}
 	if why == "" || ctx.Err() != nil {
